@@ -1,0 +1,318 @@
+"""The non-local block: embed, operate, project, normalise, add (§3.3 of the paper).
+
+    z_i = norm(W_z y_i) + x_i,   y_i = 1/C(x) Σ_j f(x_i, x_j) g(x_j)          (eq. 6 and 1)
+
+Letters: B batch, C channels of the map, d inner channels, D channels compared (d, or C for the Gaussian),
+N query and M key positions of one problem.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nlnet.axes import AXES, GRIDS, Axes, KeyPool, Positions
+from nlnet.norms import NORMS, create_norm, has_trainable_scale
+from nlnet.ops import nonlocal_operation
+from nlnet.ops.cost import ALGORITHMS
+from nlnet.ops.reference import affinity
+
+OPERATORS = {
+    "gaussian": "softmax",
+    "embedded_gaussian": "softmax",
+    "dot_product": "dot_product",
+    "concatenation": "concatenation",
+}
+"""The paper's four names (§3.2) and the operator behind each."""
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+POOL_POSITIONS = ("before", "after")
+INITS = ("he", "normal")
+NORMAL_STD = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """The points in which the paper, its released code and the popular ports differ."""
+
+    pool_position: str
+    """Keys are pooled "before" φ and g or "after"; max and linear do not commute: weights do not transfer."""
+    scaled: bool
+    """Whether the embedded Gaussian's softmax has the temperature 1/√d; nothing else ever has one."""
+    init: str
+    """Of θ, φ, g, W_z and w_f: "he" or "normal"; biases start at zero either way."""
+    bias_before_norm: bool
+    """Whether W_z has a bias when a norm follows it; without a norm it always has one."""
+
+
+CONVENTIONS = {
+    "paper": Convention(pool_position="after", scaled=False, init="he", bias_before_norm=True),
+    "released": Convention(pool_position="before", scaled=True, init="normal", bias_before_norm=True),
+    "mmcv": Convention(pool_position="after", scaled=True, init="normal", bias_before_norm=False),
+}
+
+
+class NonLocalBlock(nn.Module):
+    """z = norm(W_z y) + x over maps (B, C, T), (B, C, H, W) or (B, C, T, H, W); no activation after the sum.
+
+    θ, φ, g and W_z are 1×1×1 convolutions; y_i = 1/C(x) Σ_j f(x_i, x_j) g(x_j), with the four f of §3.2:
+
+        gaussian            exp(s·x_iᵀx_j)          softmax over keys; no θ, φ: all C channels are compared
+        embedded_gaussian   exp(s·θ_iᵀφ_j)          softmax over keys
+        dot_product         s·θ_iᵀφ_j               divided by the number of keys M
+        concatenation       ReLU(w_fᵀ[θ_i, φ_j])    divided by M; takes no scale
+
+    A fresh block is the identity: γ of the norm is 0, or W_z is 0 where the norm has no trainable γ.
+
+    Args:
+        in_channels: C.
+        inner_channels: d; default C/2, at least 1.
+        ndim: axes of the map: 1 (T), 2 (H, W), 3 (T, H, W).
+        pairwise: one of the four names above.
+        axis: which positions j a position i sees. "spacetime": all; "space": those of its own frame; "time":
+            those of its own location (Table 2d). In 2-D "space" is "spacetime", in 1-D "time" is.
+        subsample: max-pool the keys by 2 in space (`KeyPool`; §3.3). In 3-D with axis "time" nothing is
+            pooled, because every location is a problem of its own.
+        groups: split T into this many runs of T/groups frames that do not see each other (long clips).
+        norm: after W_z only, a kind of `create_norm`.
+        convention: "paper", "released" or "mmcv": what the next four arguments are when None. Its 1/√d is for
+            the embedded Gaussian alone: the release has no Gaussian, and mmcv's is unscaled.
+        pool_position: "before" φ and g, or "after".
+        scale: s, the softmax temperature or the factor of the dot product.
+        init: "he" is N(0, 2/fan_in) for every weight, "normal" is N(0, 0.01²); biases are 0.
+        out_bias: whether W_z has a bias.
+        algorithm: how the operation is computed, see `nonlocal_operation`; never what it computes.
+
+    Raises:
+        ValueError: an unknown name, a size below 1, an axis or groups that `ndim` does not have; in forward, a
+            map whose axes, channels or frames (not divisible by `groups`) do not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        inner_channels: int | None = None,
+        *,
+        ndim: int = 3,
+        pairwise: str = "embedded_gaussian",
+        axis: str = "spacetime",
+        subsample: bool = True,
+        groups: int = 1,
+        norm: str = "batch",
+        convention: str = "paper",
+        pool_position: str | None = None,
+        scale: float | None = None,
+        init: str | None = None,
+        out_bias: bool | None = None,
+        algorithm: str = "auto",
+    ) -> None:
+        super().__init__()
+        inner_channels = max(1, in_channels // 2) if inner_channels is None else inner_channels
+        _check_size("in_channels", in_channels)
+        _check_size("inner_channels", inner_channels)
+        _check_size("groups", groups)
+        if ndim not in AXES:
+            raise ValueError(f"ndim: got {ndim}, expected 1 (T), 2 (H, W) or 3 (T, H, W)")
+        _check_name("pairwise", pairwise, OPERATORS)
+        _check_name("axis", axis, AXES[3])
+        _check_name("norm", norm, NORMS)
+        _check_name("convention", convention, CONVENTIONS)
+        _check_name("algorithm", algorithm, ("auto", *ALGORITHMS[OPERATORS[pairwise]]))
+        defaults = CONVENTIONS[convention]
+        pool_position = defaults.pool_position if pool_position is None else pool_position
+        init = defaults.init if init is None else init
+        _check_name("pool_position", pool_position, POOL_POSITIONS)
+        _check_name("init", init, INITS)
+        if scale is None:
+            scale = inner_channels**-0.5 if defaults.scaled and pairwise == "embedded_gaussian" else 1.0
+        if not math.isfinite(scale):
+            raise ValueError(f"scale: got {scale}, expected a finite number")
+        if pairwise == "concatenation" and scale != 1.0:
+            raise ValueError(
+                f"scale: got {scale} with concatenation, which has none: leave it out, scale w_f"
+            )
+
+        self.in_channels, self.inner_channels, self.ndim = in_channels, inner_channels, ndim
+        self.pairwise, self.axis, self.groups = pairwise, axis, groups
+        self.subsample, self.pool_position = subsample, pool_position
+        self.norm_kind, self.convention, self.init = norm, convention, init
+        self.scale, self.algorithm = float(scale), algorithm
+        self.out_bias = (norm == "none" or defaults.bias_before_norm) if out_bias is None else out_bias
+        self.axes = Axes(ndim=ndim, axis=axis, groups=groups)
+
+        convolution = CONVOLUTIONS[ndim]
+        embeds = pairwise != "gaussian"
+        self.theta = convolution(in_channels, inner_channels, 1) if embeds else None
+        self.phi = convolution(in_channels, inner_channels, 1) if embeds else None
+        self.g = convolution(in_channels, inner_channels, 1)
+        self.w_f = nn.Parameter(torch.empty(2 * inner_channels)) if pairwise == "concatenation" else None
+        self.pool = KeyPool(ndim) if subsample and not self.axes.by_location else None
+        self.W_z = convolution(inner_channels, in_channels, 1, bias=self.out_bias)
+        self.norm = create_norm(norm, in_channels, ndim=ndim, zero_init=True)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw fresh weights (`init`) from torch's global generator; the block is the identity again."""
+        for layer in (self.theta, self.phi, self.g, self.W_z):
+            if layer is not None:
+                self._fill(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        if self.w_f is not None:
+            self._fill(self.w_f)
+        if has_trainable_scale(self.norm):
+            nn.init.zeros_(self.norm.get_parameter("weight"))
+            nn.init.zeros_(self.norm.get_parameter("bias"))
+        else:
+            nn.init.zeros_(self.W_z.weight)
+
+    def _fill(self, weight: Tensor) -> None:
+        fan_in = weight.shape[1] if weight.ndim > 1 else weight.shape[0]
+        nn.init.normal_(weight, std=(2 / fan_in) ** 0.5 if self.init == "he" else NORMAL_STD)
+
+    def forward(self, x: Float[Tensor, "B C *grid"]) -> Float[Tensor, "B C *grid"]:
+        self._check_shape(tuple(x.shape))
+        grid = tuple(x.shape[2:])
+        problems = self.axes.problems(grid)
+        theta, phi, keys = self._compare(x, x, self.groups)
+        y = nonlocal_operation(
+            self.axes.to_problems(theta, problems),
+            self.axes.to_problems(phi, problems),
+            self.axes.to_problems(self._carry(keys), problems),
+            pairwise=self.pairwise,
+            weight=self.w_f,
+            scale=self.scale,
+            algorithm=self.algorithm,
+        )
+        z = self.norm(self.W_z(self.axes.to_map(y, grid)))
+        # a norm may leave half precision (autocast); x comes first so that the sum keeps its memory format
+        return x + z.to(x.dtype)
+
+    def _compare(self, x: Tensor, keys: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        """θ(x), φ(keys) pooled, and what g takes: keys, pooled already where pooling comes first."""
+        if self.pool is not None and self.pool_position == "before":
+            keys = self.pool(keys, groups)
+        theta = x if self.theta is None else self.theta(x)
+        phi = keys if self.phi is None else self.phi(keys)
+        if self.pool is not None and self.pool_position == "after":
+            phi = self.pool(phi, groups)
+        return theta, phi, keys
+
+    def _carry(self, keys: Tensor) -> Tensor:
+        """g(keys), pooled."""
+        g: Tensor = self.g(keys)
+        return self.pool(g, self.groups) if self.pool is not None and self.pool_position == "after" else g
+
+    def affinity_rows(
+        self, x: Float[Tensor, "B C *grid"], query: tuple[int, ...]
+    ) -> Float[Tensor, "B *keys"]:
+        """f(x_i, x_j)/C(x) of one query position i against every key, on the grid of keys: O(M), not N×M.
+
+        `query` is (t, y, x) on the map's grid ((y, x) in 2-D, (t,) in 1-D). Keys that i does not see (another
+        frame, location or group) have 0. A softmax row is non-negative and sums to 1; the others are f/M, signed
+        for the dot product. Half-precision embeddings are compared in float32.
+
+        Raises:
+            ValueError: a map that does not fit, a query of another length or outside the grid.
+        """
+        self._check_shape(tuple(x.shape))
+        grid = tuple(x.shape[2:])
+        if len(query) != self.ndim or not all(0 <= q < size for q, size in zip(query, grid, strict=True)):
+            raise ValueError(f"query: got {query}, expected indices ({GRIDS[self.ndim]}) inside {grid}")
+        here: tuple[Any, ...] = (..., *(slice(q, q + 1) for q in query))
+        seen: tuple[Any, ...] = (..., *self.axes.seen(query, grid))
+        theta, phi, _ = self._compare(x[here], x[seen], 1)
+        dtype = torch.promote_types(theta.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            row = affinity(
+                theta.to(dtype).flatten(2).mT,
+                phi.to(dtype).flatten(2).mT,
+                pairwise=OPERATORS[self.pairwise],
+                weight=self.w_f,
+                scale=self.scale,
+            )
+        keys = self._key_grid(grid)
+        part: tuple[Any, ...] = (..., *self.axes.seen_keys(query, grid, keys))
+        rows = row.new_zeros(x.shape[0], *keys)
+        rows[part] = row.reshape(x.shape[0], *phi.shape[2:])
+        return rows
+
+    def positions(self, grid: tuple[int, ...]) -> Positions:
+        """N and M of one problem, and the number of independent problems, for a map of `grid` positions.
+
+        Raises:
+            ValueError: a grid of another length than `ndim`, or whose T is not divisible by `groups`.
+        """
+        self._check_shape((1, self.in_channels, *grid))
+        problems = self.axes.problems(grid)
+        return Positions(math.prod(grid) // problems, math.prod(self._key_grid(grid)) // problems, problems)
+
+    def _key_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return grid if self.pool is None else self.pool.pooled(grid, self.groups)
+
+    def macs(self, shape: tuple[int, ...]) -> int:
+        """Multiply-adds of one sample of (C, *grid), by the quadratic definition whatever `algorithm` runs.
+
+        Counted: the four projections and, in each problem, N·M·D for f (2d a pair for w_fᵀ[θ, φ]) and N·M·d for
+        the sum over keys. Pooling, norm, biases and the softmax itself are not.
+
+        Raises:
+            ValueError: a shape that the block does not take.
+        """
+        self._check_shape((1, *shape))
+        queries, keys, problems = self.positions(tuple(shape[1:]))
+        everywhere, pooled = queries * problems, keys * problems
+        projected = pooled if self.pool_position == "before" else everywhere
+        weights = self.in_channels * self.inner_channels
+        pairs = 1 if self.pairwise == "gaussian" else 2  # g and W_z; φ and θ
+        compared = {"gaussian": self.in_channels, "concatenation": 2 * self.inner_channels}
+        per_pair = compared.get(self.pairwise, self.inner_channels) + self.inner_channels
+        return pairs * weights * (projected + everywhere) + queries * pooled * per_pair
+
+    def settings(self) -> dict[str, Any]:
+        """Every argument with its resolved value: `NonLocalBlock(**settings)` is the same block, fresh."""
+        return {
+            "in_channels": self.in_channels,
+            "inner_channels": self.inner_channels,
+            "ndim": self.ndim,
+            "pairwise": self.pairwise,
+            "axis": self.axis,
+            "subsample": self.subsample,
+            "groups": self.groups,
+            "norm": self.norm_kind,
+            "convention": self.convention,
+            "pool_position": self.pool_position,
+            "scale": self.scale,
+            "init": self.init,
+            "out_bias": self.out_bias,
+            "algorithm": self.algorithm,
+        }
+
+    def extra_repr(self) -> str:
+        options = [f"{name}={value}" for name, value in self.settings().items() if "channels" not in name]
+        return f"{self.in_channels}→{self.inner_channels}, " + ", ".join(options)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != self.ndim + 2 or shape[1] != self.in_channels:
+            expected = f"(B, {self.in_channels}, {GRIDS[self.ndim]})"
+            raise ValueError(f"got a map of shape {shape}, expected {expected}")
+        if self.groups > 1 and shape[2] % self.groups != 0:
+            raise ValueError(f"got {shape[2]} frames, expected a multiple of groups = {self.groups}")
+
+
+def _check_size(argument: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{argument}: got {value}, expected at least 1")
+
+
+def _check_name(argument: str, value: str, allowed: Iterable[str]) -> None:
+    allowed = tuple(allowed)
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{argument}: got {value!r}, expected one of {', '.join(allowed)}{hint}")

@@ -1,0 +1,253 @@
+"""The configuration of a run: typed, frozen, complete, and strict about unknown keys.
+
+A recipe (`nlnet.apps.recipes`) or a YAML file gives a `Config`; `key=value` overrides change single fields by
+dotted path. The run directory stores the result as `config.json`. Nothing below this floor sees it.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be: names the key, what was given and what was expected."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Section):
+    """What `nlnet.create_model` builds; see there."""
+
+    name: str = "i3d_r50_nl5"
+    variant: str = "8x8"
+    padding: Literal["released", "padded", "paper"] = "released"
+    dropout: Fraction = 0.5
+    norm: str = "batch"
+    stage: str | None = None
+    pairwise: str = "embedded_gaussian"
+    axis: str = "spacetime"
+    subsample: bool = True
+    groups: PositiveInt = 1
+    nonlocal_norm: str = "batch"
+    convention: str = "released"
+    algorithm: str = "auto"
+
+
+class DataConfig(_Section):
+    """Videos and how training clips are cut from them (original recipe: §4.1 of the paper and the release)."""
+
+    train: Path | None = None
+    """A folder of class folders, or a list of `path label` lines."""
+    val: Path | None = None
+    test: Path | None = None
+    root: Path | None = None
+    """Where relative paths of a list start; the list's own folder if not given."""
+    frames: PositiveInt | None = None
+    """Frames of a clip; the model variant's if not given."""
+    stride: PositiveInt | None = None
+    """Video frames from one clip frame to the next; the model variant's if not given."""
+    crop: PositiveInt = 224
+    """Side of the square training crop, pixels."""
+    scales: tuple[PositiveInt, PositiveInt] = (256, 320)
+    """The shorter side is resized to an integer drawn from this closed range, pixels."""
+    flip: Fraction = 0.5
+    """Probability of a horizontal flip."""
+    mean: float | tuple[float, float, float] = 0.45
+    """Subtracted from RGB in [0, 1]."""
+    std: float | tuple[float, float, float] = 0.225
+    workers: NonNegativeInt = 2
+    """Decoding processes per training process."""
+    cache_gib: NonNegativeFloat = 0.0
+    """Memory per process for keeping decoded videos, GiB: for small data sets that are read many times."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "DataConfig":
+        if self.scales[0] > self.scales[1]:
+            raise ValueError(f"scales: got {self.scales}, expected a range (low, high)")
+        if self.scales[0] < self.crop:
+            raise ValueError(
+                f"scales: the smallest, {self.scales[0]}, is below the crop of {self.crop} pixels"
+            )
+        return self
+
+
+class OptimizerConfig(_Section):
+    """SGD with Nesterov momentum as in the release, or AdamW. Norm parameters are not decayed by default."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: PositiveFloat = 0.01
+    """Learning rate at `reference_batch` clips a step; scales linearly with the actual batch."""
+    reference_batch: PositiveInt = 64
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegativeFloat = 1e-4
+    norm_weight_decay: NonNegativeFloat = 0.0
+    transferred_lr: NonNegativeFloat = 1.0
+    """Factor on the learning rate of weights that came from `init.weights`; 0 freezes them."""
+    clip_norm: PositiveFloat | None = None
+    """Largest allowed norm of the whole gradient."""
+
+
+class ScheduleConfig(_Section):
+    """Learning rate per iteration: a step or half-cosine decay after an optional linear warm-up."""
+
+    iterations: PositiveInt = 400_000
+    policy: Literal["step", "cosine"] = "step"
+    steps: tuple[PositiveInt, ...] = (150_000, 300_000)
+    """Iterations at which the rate is multiplied by `gamma`."""
+    gamma: PositiveFloat = 0.1
+    warmup: NonNegativeInt = 0
+    """Iterations of linear warm-up; the release has none."""
+    warmup_start: Fraction = 0.1
+    """The rate's fraction at iteration 0 of the warm-up."""
+
+
+class TrainingConfig(_Section):
+    batch: PositiveInt = 64
+    """Clips per optimiser step, over all processes and accumulation steps."""
+    accumulate: PositiveInt = 1
+    """Forward-backward passes per optimiser step."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    label_smoothing: Fraction = 0.0
+    frozen_norm: bool = False
+    """Keep the statistics and parameters of transferred batch norms fixed (the paper's long clips)."""
+    precise_norm: NonNegativeInt = 200
+    """Batches that re-estimate the running statistics before each validation and checkpoint; 0 is off."""
+    validate_every: PositiveInt = 20_000
+    checkpoint_every: PositiveInt = 10_000
+    log_every: PositiveInt = 20
+    seed: NonNegativeInt = 0
+
+
+class InitConfig(_Section):
+    """Where training starts."""
+
+    weights: Path | None = None
+    """A run directory, a .safetensors file, or a torch state dict (torchvision ResNet names inflate)."""
+
+
+class TestConfig(_Section):
+    """Multi-view testing: `clips` × `crops` views of each video, softmax averaged (§4.1)."""
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+    clips: PositiveInt = 10
+    crops: Literal[1, 3] = 3
+    short_side: PositiveInt = 256
+    crop: PositiveInt = 256
+    protocol: Literal["released", "slowfast", "mmaction2", "single"] = "released"
+    views_at_once: PositiveInt = 6
+    """Views per forward pass: bounds memory, not results."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "TestConfig":
+        if self.crop > self.short_side:
+            raise ValueError(f"crop: {self.crop} pixels do not fit a shorter side of {self.short_side}")
+        return self
+
+
+class Config(_Section):
+    """Everything that a run depends on."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    training: TrainingConfig = TrainingConfig()
+    init: InitConfig = InitConfig()
+    test: TestConfig = TestConfig()
+
+
+def from_mapping(values: Mapping[str, Any], *, source: str) -> Config:
+    """A checked `Config`; errors name `source`, the key and the nearest known key."""
+    unknown = [key for key in flatten(values) if key not in known_keys()]
+    if unknown:
+        raise ConfigError(f"{source}: " + "; ".join(unknown_key(key) for key in unknown))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'config'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+
+def read_yaml(path: Path) -> Config:
+    """The configuration in a YAML (or JSON) file."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot read it ({error.strerror}); expected a YAML file or a recipe's name"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"{path}: expected sections such as `model:` and `data:`, got {type(values).__name__}"
+        )
+    return from_mapping(values, source=str(path))
+
+
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """`config` with `section.key=value` assignments applied; values are read as YAML."""
+    values = config.model_dump()
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"{assignment!r}: expected key=value, such as optimizer.lr=0.01")
+        if key not in known_keys():
+            raise ConfigError(unknown_key(key))
+        section, _, field = key.partition(".")
+        try:
+            values[section][field] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{key}: cannot read the value {text!r}; quote it if it is text") from None
+    return from_mapping(values, source="after the overrides")
+
+
+def known_keys() -> tuple[str, ...]:
+    """Every dotted key."""
+    return tuple(
+        f"{section}.{field}"
+        for section, info in Config.model_fields.items()
+        for field in info.annotation.model_fields  # type: ignore[union-attr]
+    )
+
+
+def unknown_key(key: str) -> str:
+    """The message for a key that does not exist, with the nearest ones that do."""
+    near = get_close_matches(key, known_keys(), n=3, cutoff=0.5)
+    near += [known for known in known_keys() if known.endswith("." + key.rpartition(".")[2])]
+    hint = (
+        f"; did you mean {', '.join(dict.fromkeys(near))}?"
+        if near
+        else f"; keys are {', '.join(known_keys())}"
+    )
+    return f"unknown key {key!r}{hint}"
+
+
+def flatten(values: Mapping[str, Any]) -> list[str]:
+    """Dotted keys of a nested mapping of two levels; a section that is no mapping is its own key."""
+    keys = []
+    for section, fields in values.items():
+        if section in Config.model_fields and isinstance(fields, Mapping):
+            keys += [f"{section}.{field}" for field in fields]
+        elif section not in Config.model_fields:
+            keys.append(str(section))
+    return keys

@@ -1,0 +1,50 @@
+"""Loss, accuracy and speed between two log lines."""
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from nlnet.engine.distributed import World
+
+
+class TrainingError(ValueError):
+    """Training cannot go on: the loss is no number, or a whole batch could not be read."""
+
+
+class Meter:
+    """Sums between two log lines; they stay on the device until the line is written."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.waited, self.since = world, 0.0, time.perf_counter()
+        self.sums = torch.zeros(3, device=world.device)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        right = (logits.argmax(dim=1) == labels).sum()
+        self.sums += torch.stack(
+            [loss.float() * len(labels), right.float(), torch.tensor(float(len(labels)), device=loss.device)]
+        )
+
+    def take(self, iteration: int) -> dict[str, float]:
+        """The means over all processes; starts anew.
+
+        Raises:
+            TrainingError: the loss is not a finite number.
+        """
+        loss, right, count = self.world.sum(self.sums).tolist()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} before iteration {iteration}; try a lower optimizer.lr, a schedule.warmup, "
+                "optimizer.clip_norm, or training.precision=float32"
+            )
+        seconds = time.perf_counter() - self.since
+        values = {
+            "loss": loss / count,
+            "clip_top1": 100 * right / count,
+            "clips_per_second": count / seconds,
+            "waiting": self.waited / seconds,
+        }
+        self.sums.zero_()
+        self.waited, self.since = 0.0, time.perf_counter()
+        return values

@@ -1,0 +1,143 @@
+"""The cost rule behind algorithm="auto": what each algorithm computes and holds, and which one it picks, and why.
+
+Costs are in multiply-adds of a matrix product, forward; the other terms are given in that unit:
+
+    definition      NM(D + C), or (N + M)D + NMC for concatenation;  + MAP for each of the NM affinities
+    reassociated    (N + M)DC
+    sorted          (N + M)D + SORTED for each of the (N + M)C values carried;  + LAUNCHES for its many small steps
+
+each times the batch. The dot product and concatenation take the cheaper one. Softmax has no cheaper sum: there the
+definition is taken while the N×M map is small enough to be worth keeping, and `scaled_dot_product_attention` above.
+
+The CPU constants are fitted to forward + backward in float32 (docs/math.md has the table and where the rule loses);
+those for accelerators are reasoned from bandwidth and launch time there, not measured.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from nlnet.ops.exact import TILE
+from nlnet.ops.reference import operator_of
+
+ALGORITHMS = {
+    "softmax": ("definition", "tiled", "sdpa"),
+    "dot_product": ("definition", "reassociated"),
+    "concatenation": ("definition", "sorted"),
+}
+"""The algorithms that serve each operator."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Prices in multiply-adds, and the largest map (in affinities, the whole batch) that softmax keeps."""
+
+    map: float
+    sorted: float
+    launches: float
+    kept_map: int
+
+
+CPU = Rates(map=10, sorted=100, launches=20e6, kept_map=1 << 22)
+ACCELERATOR = Rates(map=1000, sorted=4000, launches=20e9, kept_map=0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `auto` picks and why; `macs` (forward) and `bytes` (the most held beyond inputs and output, forward and
+    backward, an estimate) of every algorithm that serves the operator."""
+
+    algorithm: str
+    reason: str
+    macs: dict[str, int]
+    bytes: dict[str, int]
+
+
+def choose_algorithm(
+    pairwise: str,
+    *,
+    batch: int,
+    queries: int,
+    keys: int,
+    compared: int,
+    carried: int,
+    dtype: torch.dtype,
+    device: str | torch.device,
+) -> Choice:
+    """The algorithm for theta (batch, queries, compared), phi (batch, keys, compared), g (batch, keys, carried).
+
+    Plain arithmetic on plain numbers, remembered. Raises ValueError for an unknown pairwise.
+    """
+    operator = operator_of(pairwise)
+    return _choose(
+        operator, batch, queries, keys, compared, carried, dtype.itemsize, torch.device(device).type
+    )
+
+
+def default_algorithm(operator: str) -> str:
+    """What `auto` means while torch.compile or torch.export traces, when sizes may be symbols: the linear memory."""
+    return {"softmax": "sdpa", "dot_product": "reassociated", "concatenation": "sorted"}[operator]
+
+
+@lru_cache(maxsize=4096)
+def _choose(
+    operator: str,
+    batch: int,
+    queries: int,
+    keys: int,
+    compared: int,
+    carried: int,
+    itemsize: int,
+    device: str,
+) -> Choice:
+    rates = CPU if device == "cpu" else ACCELERATOR
+    macs = _macs(operator, batch, queries, keys, compared, carried)
+    held = _bytes(operator, batch, queries, keys, compared, carried, itemsize)
+    affinities = batch * queries * keys
+    if operator == "softmax":
+        algorithm = "definition" if affinities <= rates.kept_map else "sdpa"
+        verdict = "keeping it is cheaper" if algorithm == "definition" else "making it again is cheaper"
+        reason = f"softmax on {device}: the map has {affinities:,} affinities, {rates.kept_map:,} are worth keeping: {verdict}"
+        return Choice(algorithm, reason, macs, held)
+    fast = default_algorithm(operator)
+    cost = {"definition": macs["definition"] + rates.map * affinities, fast: float(macs[fast])}
+    if fast == "sorted":
+        cost[fast] += rates.sorted * batch * (queries + keys) * carried + rates.launches
+    algorithm = min(cost, key=lambda name: cost[name])
+    prices = " against ".join(
+        f"{cost[name] / 1e6:,.1f} M for {name}" for name in sorted(cost, key=lambda n: cost[n])
+    )
+    return Choice(algorithm, f"{operator} on {device}, in multiply-adds: {prices}", macs, held)
+
+
+def _macs(operator: str, batch: int, queries: int, keys: int, compared: int, carried: int) -> dict[str, int]:
+    pairs, rows = batch * queries * keys, batch * (queries + keys)
+    if operator == "concatenation":
+        scores = rows * compared
+        return {"definition": scores + pairs * carried, "sorted": scores + 2 * rows * carried}
+    whole = pairs * (compared + carried)
+    if operator == "softmax":
+        return dict.fromkeys(ALGORITHMS["softmax"], whole)
+    return {"definition": whole, "reassociated": rows * compared * carried}
+
+
+def _bytes(
+    operator: str, batch: int, queries: int, keys: int, compared: int, carried: int, itemsize: int
+) -> dict[str, int]:
+    whole = 2 * batch * queries * keys * itemsize
+    sums = max(itemsize, 4)
+    upcast = batch * keys * (compared + carried) * sums if itemsize < sums else 0
+    if operator == "softmax":
+        tile = min(batch * queries * keys, max(TILE, 64 * keys))
+        padded = batch * (queries + 2 * keys) * abs(compared - carried) * itemsize
+        return {
+            "definition": whole,
+            "tiled": 2 * tile * sums + 2 * upcast,
+            "sdpa": batch * queries * 4 + padded,
+        }
+    if operator == "dot_product":
+        return {"definition": whole, "reassociated": 2 * batch * compared * carried * itemsize}
+    tables = 4 * batch * (keys + 1) * carried * sums
+    indices = 12 * batch * (queries + keys) * 8
+    return {"definition": whole, "sorted": tables + indices + upcast}

@@ -1,0 +1,146 @@
+"""The non-local operation: one function, four names of the paper, several exact algorithms."""
+
+from contextlib import nullcontext
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nlnet.ops.cost import ALGORITHMS, choose_algorithm, default_algorithm
+from nlnet.ops.exact import concatenation_sorted, dot_product_reassociated, softmax_sdpa, softmax_tiled
+from nlnet.ops.reference import definition, operator_of
+
+
+def nonlocal_operation(
+    theta: Float[Tensor, "B N D"],
+    phi: Float[Tensor, "B M D"],
+    g: Float[Tensor, "B M C"],
+    *,
+    pairwise: str,
+    weight: Float[Tensor, "W"] | None = None,
+    scale: float = 1.0,
+    algorithm: str = "auto",
+) -> Float[Tensor, "B N C"]:
+    """y_i = 1/C(x) · Σ_j f(x_i, x_j) g(x_j), eq. 1 of the paper, exactly, without the N×M map where that pays.
+
+    theta     (B, N, D)  what each of the N query positions is compared by
+    phi       (B, M, D)  what each of the M key positions is compared by
+    g         (B, M, C)  what each key position carries
+    pairwise  "softmax" (also "gaussian", "embedded_gaussian": they differ in the embedding, not here),
+              "dot_product" or "concatenation"; nlnet.ops.reference has the three formulas
+    weight    (2D,) = w_f, for concatenation only; its first half meets theta. Any float dtype
+    scale     s in the softmax and the dot product, a plain number; concatenation has none (scale w_f)
+    algorithm "auto" asks `choose_algorithm`; or "definition"; or "tiled" and "sdpa" (softmax), "reassociated"
+              (dot_product), "sorted" (concatenation)
+
+    Returns (B, N, C) in g's dtype. Autocast does not reach inside: sums of half-precision inputs are kept in float32;
+    under autocast theta and phi may differ from g in dtype and are brought to it. B = 0 and N = 0 are fine; M = 0 is
+    not, for there is nothing to average.
+
+    While torch.compile or torch.export traces, "auto" is `default_algorithm`, since sizes may be symbols then.
+    Every algorithm but "sdpa" can be differentiated twice.
+
+    Raises ValueError, with what was got and expected, for shapes, dtypes or devices that do not fit, an unknown
+    pairwise or algorithm, an algorithm that does not serve the pairwise, and a missing or superfluous weight.
+    """
+    operator = operator_of(pairwise)
+    _check_tensors(theta, phi, g)
+    _check_weight(operator, weight, scale, theta)
+    if algorithm != "auto" and algorithm not in ALGORITHMS[operator]:
+        raise ValueError(
+            f"algorithm {algorithm!r} does not serve pairwise {pairwise!r}; "
+            f"expected 'auto' or one of {', '.join(map(repr, ALGORITHMS[operator]))}"
+        )
+    if algorithm == "auto":
+        algorithm = _choose(operator, theta, phi, g)
+    autocast = torch.is_autocast_enabled(g.device.type)
+    with torch.autocast(g.device.type, enabled=False) if autocast else nullcontext():
+        theta, phi = theta.to(g.dtype), phi.to(g.dtype)
+        if algorithm == "definition":
+            return definition(theta, phi, g, pairwise=operator, weight=weight, scale=scale)
+        if algorithm == "tiled":
+            return softmax_tiled(theta, phi, g, scale=scale)
+        if algorithm == "sdpa":
+            return softmax_sdpa(theta, phi, g, scale=scale)
+        if algorithm == "reassociated":
+            return dot_product_reassociated(theta, phi, g, scale=scale)
+        return concatenation_sorted(theta, phi, g, weight=weight)
+
+
+def _choose(operator: str, theta: Tensor, phi: Tensor, g: Tensor) -> str:
+    if torch.compiler.is_compiling():
+        return default_algorithm(operator)
+    batch, queries, compared = theta.shape
+    return choose_algorithm(
+        operator,
+        batch=batch,
+        queries=queries,
+        keys=phi.shape[1],
+        compared=compared,
+        carried=g.shape[2],
+        dtype=g.dtype,
+        device=g.device.type,
+    ).algorithm
+
+
+def _check_tensors(theta: Tensor, phi: Tensor, g: Tensor) -> None:
+    if not theta.ndim == phi.ndim == g.ndim == 3:
+        raise ValueError(
+            f"got {_shapes(theta, phi, g)}; expected theta (B, N, D), phi (B, M, D), g (B, M, C)"
+        )
+    if not theta.shape[0] == phi.shape[0] == g.shape[0]:
+        raise ValueError(
+            f"got {_shapes(theta, phi, g)}; expected one batch size B in theta (B, N, D), phi (B, M, D), g (B, M, C)"
+        )
+    if theta.shape[2] != phi.shape[2]:
+        raise ValueError(
+            f"got {_shapes(theta, phi, g)}; expected theta (B, N, D) and phi (B, M, D) with the same D"
+        )
+    if phi.shape[1] != g.shape[1]:
+        raise ValueError(
+            f"got {_shapes(theta, phi, g)}; expected phi (B, M, D) and g (B, M, C) with the same M"
+        )
+    if phi.shape[1] == 0:
+        raise ValueError(
+            f"got {_shapes(theta, phi, g)}; expected at least one key position (M ≥ 1) to average over"
+        )
+    if not theta.device == phi.device == g.device:
+        raise ValueError(
+            f"got theta on {theta.device}, phi on {phi.device}, g on {g.device}; expected one device"
+        )
+    if not (theta.is_floating_point() and phi.is_floating_point() and g.is_floating_point()):
+        raise ValueError(f"got {_dtypes(theta, phi, g)}; expected floating point")
+    if not theta.dtype == phi.dtype == g.dtype and not torch.is_autocast_enabled(g.device.type):
+        raise ValueError(
+            f"got {_dtypes(theta, phi, g)}; expected one dtype (only under autocast may they differ)"
+        )
+
+
+def _shapes(theta: Tensor, phi: Tensor, g: Tensor) -> str:
+    return f"theta {tuple(theta.shape)}, phi {tuple(phi.shape)}, g {tuple(g.shape)}"
+
+
+def _dtypes(theta: Tensor, phi: Tensor, g: Tensor) -> str:
+    return f"theta {theta.dtype}, phi {phi.dtype}, g {g.dtype}"
+
+
+def _check_weight(operator: str, weight: Tensor | None, scale: float, theta: Tensor) -> None:
+    if operator != "concatenation":
+        if weight is not None:
+            raise ValueError(
+                f"got a weight with pairwise {operator!r}; only 'concatenation' has one: leave it out"
+            )
+        return
+    compared = theta.shape[2]
+    if weight is None:
+        raise ValueError(f"pairwise 'concatenation' needs weight = w_f of shape ({2 * compared},); got None")
+    if tuple(weight.shape) != (2 * compared,):
+        raise ValueError(f"got weight {tuple(weight.shape)}; expected (2D,) = ({2 * compared},)")
+    if weight.device != theta.device or not weight.is_floating_point():
+        raise ValueError(
+            f"got weight {weight.dtype} on {weight.device}; expected floating point on {theta.device}, as theta"
+        )
+    if scale != 1.0:
+        raise ValueError(
+            f"got scale={scale} with pairwise 'concatenation', which has none: scale the weight instead"
+        )

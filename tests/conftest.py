@@ -1,0 +1,56 @@
+"""Real encoded videos for the tests of the engine and the command line."""
+
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+COLORS = ("blue", "green", "red")
+
+
+def write_video(path: Path, frames: np.ndarray) -> None:
+    """H.264 in an .mp4; frames (T, H, W, 3) uint8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="session")
+def color_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/ and val/ with class folders blue, green, red: noise of that tint, 10 frames of 32×32."""
+    root = tmp_path_factory.mktemp("colors")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for channel, color in zip((2, 1, 0), COLORS, strict=True):
+            for index in range(count):
+                frames = rng.integers(0, 80, (10, 32, 32, 3), dtype=np.uint8)
+                frames[..., channel] += 100
+                write_video(root / split / color / f"{index}.mp4", frames)
+    return root
+
+
+@pytest.fixture
+def corrupted(tmp_path: Path):
+    """A function that copies videos and ruins the first one of a folder; returns the copy and the bad path."""
+
+    def make(videos: Path, folder: str) -> tuple[Path, Path]:
+        copy = tmp_path / "videos"
+        shutil.copytree(videos, copy)
+        bad = sorted((copy / folder).iterdir())[0]
+        bad.write_bytes(bad.read_bytes()[:200])
+        return copy, bad
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

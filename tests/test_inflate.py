@@ -1,0 +1,86 @@
+"""Loading by name: the law of inflation, and nothing dropped in silence."""
+
+import pytest
+import torch
+
+from nlnet.models import WeightsError, create_model, load_weights
+from nlnet.models.inflate import inflate
+
+
+def randomised(model, seed=0):
+    """Random weights and statistics everywhere, so that no key can be missed unnoticed."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=generator) * 0.2 + (0.9 if "var" in name else -0.1))
+    return model
+
+
+def image_net_style(model):
+    """The weights of a C2D as a torchvision ResNet holds them: 4-D kernels and a 1000-class fc."""
+    weights = {k: v.squeeze(2) if v.ndim == 5 else v for k, v in model.state_dict().items()}
+    return weights | {"fc.weight": torch.randn(1000, model.fc.in_features), "fc.bias": torch.randn(1000)}
+
+
+def test_every_plane_is_the_kernel_over_kt():
+    kernel = torch.randn(4, 3, 5, 5)
+    grown = inflate(kernel, (4, 3, 3, 5, 5))
+    torch.testing.assert_close(grown.sum(dim=2), kernel)
+    assert all(torch.equal(grown[:, :, t], kernel / 3) for t in range(3))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3, 7, 7), (4, 2, 3, 5, 5), (4, 3, 5, 5)])
+def test_what_cannot_inflate(shape):
+    assert inflate(torch.randn(4, 3, 5, 5), shape) is None
+
+
+@pytest.mark.parametrize("name", ["c2d_mini", "i3d_mini", "i3d333_mini", "i3d_r50"])
+def test_a_repeated_frame_gives_the_2d_networks_features(name):
+    """Away from the zero padding at both ends of time, an inflated network sees a still as the 2-D one does."""
+    torch.manual_seed(0)
+    flat = randomised(create_model(name.replace("i3d333", "c2d").replace("i3d", "c2d"), variant="8x8")).eval()
+    video = create_model(name, variant="8x8", weights=image_net_style(flat)).eval()
+    side = 32 if "mini" in name else 64
+    still = torch.randn(1, 3, 1, side, side)
+    # padding reaches 2 frames at conv1 and one per inflated block; only a middle that none of it reaches counts
+    frames = 64
+    with torch.no_grad():
+        expected = flat.features(still)
+        features = video.features(still.expand(-1, -1, frames, -1, -1))
+    middle = features.shape[2] // 2
+    torch.testing.assert_close(features[:, :, middle], expected[:, :, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_image_net_keys_load_with_a_new_classifier():
+    flat = randomised(create_model("c2d_mini", variant="8x8"))
+    model = create_model("i3d_mini_nl1", num_classes=7, variant="8x8")
+    fresh = model.fc.weight.clone()
+    report = load_weights(model, image_net_style(flat), may_miss=("fc.*", "*.nonlocal.*"), may_drop=("fc.*",))
+    assert set(report.mismatched) == {"fc.weight", "fc.bias"}
+    assert "conv1.weight" in report.inflated
+    assert "layer1.0.conv3.weight" in report.inflated
+    assert "bn1.running_mean" in report.copied
+    assert torch.equal(model.fc.weight, fresh)
+    assert torch.equal(model.bn1.running_var, flat.bn1.running_var)
+    assert all(".nonlocal." in key for key in report.missing)
+
+
+def test_leftovers_on_either_side_are_named_and_nothing_is_loaded():
+    model = create_model("c2d_mini", variant="8x8")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    weights = {k: v + 1 for k, v in before.items()}
+    del weights["layer2.1.bn2.weight"]
+    weights["head.extra"] = torch.zeros(1)
+    weights["fc.weight"] = torch.zeros(3, 3)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(model, weights)
+    message = str(caught.value)
+    assert "the model has, the weights have not: layer2.1.bn2.weight" in message
+    assert "the weights have, the model has not: head.extra" in message
+    assert "of another shape: fc.weight (3, 3) → (400, 256)" in message
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_long_lists_are_cut_and_counted():
+    with pytest.raises(WeightsError, match=r"… \(\d+ in all\)"):
+        load_weights(create_model("c2d_mini", variant="8x8"), {})

@@ -1,0 +1,150 @@
+"""Names, places and costs of the paper's networks: parameters and multiply-adds of the published table."""
+
+import pytest
+import torch
+from nlnet.surgery import nonlocal_blocks
+
+from nlnet.models import count, create_model, list_models
+from nlnet.models.zoo import PLACES, places
+
+# Parameters (M) and multiply-adds (10⁹) of the released architecture, 400 classes: 32×2 and 8×8 at 224, 8×8
+# at 256. Counted on paper from the stage table, independently of this code.
+TABLE = {
+    "c2d_r50": (24.328, 20.23, 19.29, 25.23),
+    "i3d_r50": (28.043, 32.83, 28.11, 36.76),
+    "c2d_r50_nl5": (31.686, 28.36, 27.42, 37.04),
+    "i3d_r50_nl5": (35.402, 40.96, 36.24, 48.57),
+    "c2d_r50_nl10": (39.045, 36.49, None, None),
+    "c2d_r50_nl1": (26.429, 21.42, None, None),
+    "c2d_r101": (43.320, 35.08, 34.14, 44.62),
+    "i3d_r101": (51.754, 51.38, 46.66, 60.99),
+    "i3d333_r101": (63.043, 61.86, None, None),
+    "c2d_r101_nl5": (50.678, 43.21, 42.27, 56.43),
+    "i3d_r101_nl5": (59.113, 59.51, 54.79, 72.80),
+}
+
+
+def on_meta(name, **options):
+    with torch.device("meta"):
+        return create_model(name, **options)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_parameters_and_multiply_adds_of_the_published_table(name):
+    parameters, org, fast, fast256 = TABLE[name]
+    cost = count(on_meta(name, variant="32x2"), (32, 224, 224))
+    assert round(cost.parameters / 1e6, 3) == parameters
+    assert round(cost.macs / 1e9, 2) == org
+    for expected, side in ((fast, 224), (fast256, 256)):
+        if expected is not None:
+            assert round(count(on_meta(name, variant="8x8"), (8, side, side)).macs / 1e9, 2) == expected
+
+
+def test_the_papers_43_2_million_is_c2d_r101_without_norms():
+    # Table 2e gives 43.2 M: convolutions and classifier weights, no BN
+    model = on_meta("c2d_r101")
+    weights = sum(p.numel() for n, p in model.named_parameters() if p.ndim > 1)
+    assert round(weights / 1e6, 3) == 43.214
+
+
+def test_ratios_of_table_2e():
+    base = count(on_meta("c2d_r101"), (32, 224, 224))
+    expected = {"i3d333_r101": (1.5, 1.8), "i3d_r101": (1.2, 1.5), "c2d_r101_nl5": (1.2, 1.2)}
+    for name, ratios in expected.items():
+        cost = count(on_meta(name), (32, 224, 224))
+        assert (round(cost.parameters / base.parameters, 1), round(cost.macs / base.macs, 1)) == ratios
+
+
+def test_counting_agrees_with_torchs_own_counter():
+    """Independent: torch's flop counter on the same graph, attention by the definition."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = create_model("i3d_mini_nl1", variant="8x8", num_classes=10, algorithm="definition").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, 8, 32, 32))
+    assert counter.get_total_flops() == 2 * count(model, (8, 32, 32)).macs
+
+
+def test_five_blocks_have_the_releases_parameters():
+    five = count(on_meta("c2d_r50_nl5"), (32, 224, 224)).parameters
+    assert five - count(on_meta("c2d_r50"), (32, 224, 224)).parameters == 7_358_464
+
+
+@pytest.mark.parametrize(
+    ("scale", "blocks", "expected"),
+    [
+        ("r50", 1, ["layer3.4"]),
+        ("r101", 1, ["layer3.21"]),
+        ("r50", 5, ["layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5"]),
+        ("r101", 5, ["layer2.1", "layer2.3", "layer3.6", "layer3.13", "layer3.20"]),
+    ],
+)
+def test_places_of_the_release(scale, blocks, expected):
+    assert places(scale, blocks) == expected
+
+
+@pytest.mark.parametrize(
+    ("stage", "path"), [("res2", "layer1.1"), ("res3", "layer2.2"), ("res5", "layer4.1")]
+)
+def test_one_block_goes_before_the_last_residual_block_of_its_stage(stage, path):
+    model = on_meta("c2d_r50_nl1", stage=stage)
+    assert list(nonlocal_blocks(model)) == [f"{path}.nonlocal"]
+
+
+def test_every_name_builds_with_its_number_of_blocks():
+    for name in list_models():
+        model = on_meta(name)
+        blocks = len(nonlocal_blocks(model))
+        controls = sum(n.endswith(".control") for n, _ in model.named_modules())
+        suffix = name.rsplit("_", 1)[1]
+        assert (blocks, controls) == {
+            "nl": (int(suffix[2:] or 0) if suffix[2:].isdigit() else 0, 0),
+            "rb": (0, int(suffix[2:]) if suffix[2:].isdigit() else 0),
+        }.get(suffix[:2], (0, 0)), name
+
+
+@pytest.mark.parametrize("name", ["c2d_r50", "i3d_r101", "c2d_mini"])
+def test_the_control_matches_the_parameters(name):
+    """A residual block in a non-local block's place has as many weights, within 2 %."""
+    number = 1 if "mini" in name else 5
+    base = (
+        count(on_meta(name), (8, 32, 32)).parameters
+        if "mini" in name
+        else sum(p.numel() for p in on_meta(name).parameters())
+    )
+    extra = [sum(p.numel() for p in on_meta(f"{name}_{k}{number}").parameters()) - base for k in ("nl", "rb")]
+    assert extra[1] == pytest.approx(extra[0], rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["nl1", "rb1"])
+@pytest.mark.parametrize("training", [True, False])
+def test_added_blocks_start_as_the_identity(kind, training):
+    torch.manual_seed(0)
+    plain = create_model("c2d_mini", num_classes=3, variant="8x8", dropout=0).train(training)
+    model = create_model(
+        f"c2d_mini_{kind}", num_classes=3, variant="8x8", dropout=0, weights=plain.state_dict()
+    )
+    x = torch.randn(2, 3, 8, 32, 32)
+    assert torch.equal(model.train(training)(x), plain(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("i3d_r50_nl", {}, "unknown model 'i3d_r50_nl'; did you mean i3d_r50_nl1"),
+        ("resnet", {}, "unknown model 'resnet'"),
+        ("i3d_mini_nl10", {}, "unknown model"),
+        ("c2d_r50", {"variant": "16x4"}, "variant: got '16x4', expected one of 32x2"),
+        ("c2d_r50_nl1", {"stage": "res6"}, "stage: got 'res6', expected one of res2, res3, res4, res5"),
+        ("c2d_r50_nl5", {"stage": "res4"}, "a stage can be chosen for one block only"),
+    ],
+)
+def test_bad_names_and_options(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(name, **options)
+
+
+def test_undefined_numbers_of_blocks():
+    assert ("mini", 10) not in PLACES
+    with pytest.raises(ValueError, match="mini network with 10 non-local blocks is not defined"):
+        places("mini", 10)
