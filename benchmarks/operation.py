@@ -1,4 +1,6 @@
-"""Time every algorithm of the non-local operation beside the definition: `python benchmarks/operation.py [--threads 1]`.
+"""Time every algorithm of the non-local operation beside the definition.
+
+    PYTHONPATH=. python benchmarks/operation.py --threads 1
 
 Algorithms take turns within each repeat (interleaved), after a check that they agree with the definition. Prints a
 table and writes it, with the machine it was made on, as JSON.

@@ -516,7 +516,8 @@ def ddp_worker(rank: int, port: int, folder: str) -> None:
     for pairwise in PAIRWISE:
         block = build(pairwise=pairwise, norm="sync")
         x = sample(3, batch=4).chunk(2)[rank]
-        nn.parallel.DistributedDataParallel(block)(x).square().mean().backward()
+        parallel = nn.parallel.DistributedDataParallel(block)  # held: its hooks die with it
+        parallel(x).square().mean().backward()
         grads[pairwise] = {name: p.grad for name, p in block.named_parameters()}
     torch.save(grads, f"{folder}/{rank}.pt")
     dist.destroy_process_group()

@@ -12,6 +12,8 @@ FLOORS = {
     "ops": 0,
     "norms": 0,
     "axes": 0,
+    "hosts": 1,
+    "summary": 1,
     "block": 1,
     "surgery": 2,
     "attention": 2,

@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -39,8 +38,6 @@ def attempt(check: Check) -> tuple[bool, str]:
 
 
 def check_python() -> str:
-    if sys.version_info < (3, 11):
-        raise RuntimeError(f"Python {platform.python_version()}; nlnet needs 3.11 or later")
     return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 

@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import torch
 from jaxtyping import UInt8
@@ -41,7 +40,7 @@ class Views:
     starts: tuple[int, ...] = ()
     failure: str | None = None
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self) -> "Views":
         """What a DataLoader with pin_memory=True calls."""
         return self if self.clips is None else replace(self, clips=self.clips.pin_memory())
 
@@ -66,7 +65,7 @@ class Batch:
     indices: Tensor
     failures: tuple[Failure, ...]
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self) -> "Batch":
         """What a DataLoader with pin_memory=True calls."""
         clips = None if self.clips is None else self.clips.pin_memory()
         labels = None if self.labels is None else self.labels.pin_memory()

@@ -12,18 +12,18 @@ from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
 
 import numpy as np
 import torch
 from av import VideoFrame
 from av.error import FFmpegError
+from av.sidedata.sidedata import SideData
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
 from nlnet.data.frametable import FrameTable, counted_table, frame_table
-from nlnet.data.packets import PacketSource, VideoError
+from nlnet.data.packets import PacketSource, VideoError, as_fraction
 
 __all__ = ["Video", "VideoError"]
 
@@ -60,7 +60,7 @@ class Video:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Video":
         return self
 
     def __exit__(
@@ -135,7 +135,8 @@ class Video:
         packed = codec.name == "mpeg4" and any(fact.size_bytes <= PLACEHOLDER_BYTES for fact in facts)
         table = None if packed else frame_table(facts)
         self._counting = table is None
-        self._unit = self._source.time_base if table else 1 / Fraction(self._source.stream.average_rate or 25)
+        rate = as_fraction(self._source.stream.average_rate, Fraction(25))
+        self._unit = self._source.time_base if table else 1 / rate
         self._table = table or counted_table(len(facts), first)
         if table is None:
             self._table = counted_table(len(self._decodable(self._table)), first)
@@ -227,7 +228,7 @@ class Video:
         rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, plane.line_size)
         picture = rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3)
         matrix = frame.side_data.get("DISPLAYMATRIX")
-        return picture if matrix is None else self._turned(picture, cast(bytes, matrix))
+        return self._turned(picture, bytes(matrix)) if isinstance(matrix, SideData) else picture
 
     def _turned(self, picture: np.ndarray, matrix: bytes) -> np.ndarray:
         """Applies a display matrix (nine int32; x' = a·x + c·y, y' = b·x + d·y with 16 fractional bits)."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 from av.error import FFmpegError
@@ -15,6 +16,8 @@ from av.video.stream import VideoStream
 
 from nlnet.data.frametable import PacketFacts
 
+# A tag that is not UTF-8 is no reason to refuse a video; PyAV sees it so by itself from version 19 on.
+_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 _AGAIN = "get the file again or take it out of the list"
 
 
@@ -62,10 +65,10 @@ class PacketSource:
 
     def _open(self) -> None:
         # The prefix keeps FFmpeg from taking "a:b.mp4" for a protocol; pattern_type keeps "%d" in the name of an
-        # image from naming a series; a tag that is not UTF-8 is no reason to refuse a video.
+        # image from naming a series.
         try:
             self._container = av.open(
-                f"file:{self.path}", container_options={"pattern_type": "none"}, metadata_errors="ignore"
+                f"file:{self.path}", container_options={"pattern_type": "none"}, **_TAGS
             )
         except (FFmpegError, OSError) as error:
             raise _why_not_opened(self.path, error) from error
@@ -83,7 +86,7 @@ class PacketSource:
         else:
             self.stream, self.codec = streams[0], streams[0].codec_context
             self.codec.thread_count = 1
-            self.time_base = self.stream.time_base or Fraction(1)
+            self.time_base = as_fraction(self.stream.time_base, Fraction(1))
             return
         self._container.close()
         raise problem
@@ -132,6 +135,11 @@ class PacketSource:
             if packet.size:
                 yield packet
         yield None
+
+
+def as_fraction(ratio: Fraction | None, otherwise: Fraction) -> Fraction:
+    """A ratio of PyAV's (a Fraction or None before version 19, its own kind since)."""
+    return Fraction(ratio.numerator, ratio.denominator) if ratio else otherwise
 
 
 def _chain(first: Packet, rest: Iterator[Packet | None]) -> Iterator[Packet | None]:

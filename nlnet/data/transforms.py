@@ -21,7 +21,7 @@ MEAN, STD = 0.45, 0.225  # 114.75 and 57.375 on [0, 255], the constants of the p
 def resize(frames: UInt8[Tensor, "T H W 3"], size: tuple[int, int]) -> UInt8[Tensor, "T h w 3"]:
     """Bilinear resize to (height, width), OpenCV's rule: pixel centres at half integers, no smoothing first.
 
-    Horizontal pass, then vertical, each rounded to the nearest integer: within 1 of the exact value.
+    Two passes, each rounded to the nearest integer: off by 1 grey level at most (1.02, as weights are integers too).
     Frames that have the size already come back as they are.
     """
     if frames.shape[1:3] == size:

@@ -34,6 +34,11 @@ def precise_statistics(
 
         return hook
 
+    def restore() -> None:
+        for module, buffers in zip(norms, kept, strict=True):
+            for name, buffer in module.named_buffers():
+                buffer.copy_(buffers[name])
+
     hooks = [m.register_forward_pre_hook(watch(total)) for m, total in zip(norms, sums, strict=True)]
     batches = 0
     try:
@@ -44,6 +49,7 @@ def precise_statistics(
         for handle in hooks:
             handle.remove()
         count = world.sum(torch.tensor(float(batches), device=world.device))
+        restore()
         for module, total in zip(norms, sums, strict=True):
             mean, square = world.sum(total) / count
             assert module.running_mean is not None
@@ -54,6 +60,4 @@ def precise_statistics(
     finally:
         for handle in hooks:
             handle.remove()
-        for module, buffers in zip(norms, kept, strict=True):
-            for name, buffer in module.named_buffers():
-                buffer.copy_(buffers[name])
+        restore()

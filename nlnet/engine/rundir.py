@@ -75,12 +75,16 @@ class RunDir:
     def exists(self) -> bool:
         return (self.path / "config.json").exists()
 
-    def create(self, config: Config, classes: tuple[str, ...]) -> None:
-        """Start a new run here; refuses a directory that already holds one."""
+    def refuse_if_used(self) -> None:
+        """Raise if a run is already here."""
         if self.exists:
             raise RunError(
-                f"{self.path}: a run is already here; continue it with --resume or choose another --out"
+                f"{self.path}: a run is already here; continue it with --resume {self.path}, or choose another --out"
             )
+
+    def create(self, config: Config, classes: tuple[str, ...]) -> None:
+        """Start a new run here; refuses a directory that already holds one."""
+        self.refuse_if_used()
         write_json(
             self.path / "config.json", {"config": config.model_dump(mode="json"), "classes": list(classes)}
         )

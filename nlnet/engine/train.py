@@ -104,6 +104,9 @@ class Trainer:
         if state is not None and state["config"] != config.model_dump_json():
             raise RunError(f"{run.path}: its checkpoint was made with another configuration")
         self.config, self.rundir, self.world, self.listener = config, run, world, listener
+        self.resumes = state is not None
+        if not self.resumes:
+            run.refuse_if_used()
         self.videos, self.validation = read_training_videos(config)
         frames, stride = sampling(config)
         self.dataset = TrainClips(
@@ -114,6 +117,7 @@ class Trainer:
             cache_bytes=int(config.data.cache_gib * GIB),
         )
         self.stream = Stream(len(self.videos.items), config.training.seed)
+        self._sampler(0, 0)  # a batch that does not divide is told before any work
         torch.manual_seed(mix(config.training.seed, 0, 2))
         self.model = build_model(config, len(self.videos.classes))
         self.origin, self.transferred = self._initialise(state)
@@ -192,26 +196,27 @@ class Trainer:
         return facts
 
     def _prepare_directory(self) -> None:
-        if self.world.first and self.start == 0 and not self.rundir.resume_path.exists():
-            self.rundir.create(self.config, self.videos.classes)
-        elif self.world.first:
+        if self.world.first and self.resumes:
             self.rundir.rewind(self.start)
+        elif self.world.first:
+            self.rundir.create(self.config, self.videos.classes)
         self.world.barrier()
 
-    def _batches(self, start: int, stop: int) -> Iterator[Batch]:
-        training = self.config.training
-        sampler = BatchSampler(
+    def _sampler(self, start: int, stop: int) -> BatchSampler:
+        return BatchSampler(
             self.stream,
             start=start,
             stop=stop,
-            batch=training.batch,
-            accumulate=training.accumulate,
+            batch=self.config.training.batch,
+            accumulate=self.config.training.accumulate,
             rank=self.world.rank,
             world=self.world.size,
         )
+
+    def _batches(self, start: int, stop: int) -> Iterator[Batch]:
         loader = DataLoader(
             self.dataset,
-            batch_sampler=sampler,
+            batch_sampler=self._sampler(start, stop),
             num_workers=self.config.data.workers,
             collate_fn=collate,
             pin_memory=self.world.device.type == "cuda",

@@ -39,8 +39,8 @@ class Rates:
     kept_map: int
 
 
-CPU = Rates(map=10, sorted=100, launches=20e6, kept_map=1 << 22)
-ACCELERATOR = Rates(map=1000, sorted=4000, launches=20e9, kept_map=0)
+CPU = Rates(map=10.0, sorted=100.0, launches=20e6, kept_map=1 << 22)
+ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class _TiledSoftmax(torch.autograd.Function):
         sums = torch.promote_types(g.dtype, torch.float32)
         phi, g32 = phi.to(sums), g.to(sums)
         y = g.new_empty(*theta.shape[:2], g.shape[2])
-        for items, rows in _tiles(*theta.shape[:2], phi.shape[1], tile):
+        for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], tile):
             y[items, rows] = _softmax_rows(theta[items, rows].to(sums), phi[items], scale) @ g32[items]
         return y
 
@@ -77,8 +77,8 @@ class _TiledSoftmax(torch.autograd.Function):
 
 def _tiles(batch: int, queries: int, keys: int, tile: int) -> Iterator[tuple[slice, slice]]:
     """Slices of batch items and of query rows, at most `tile` affinities each, at least one row."""
-    rows = min(queries, max(1, tile // keys))
-    items = max(1, tile // (queries * keys)) if queries else batch
+    rows = max(1, min(queries, tile // keys))
+    items = max(1, tile // max(1, queries * keys))
     for first in range(0, batch, items):
         for row in range(0, queries, rows):
             yield slice(first, first + items), slice(row, row + rows)
@@ -94,7 +94,7 @@ def _softmax_gradient_tiled(
     sums = torch.promote_types(g.dtype, torch.float32)
     phi32, g32 = phi.to(sums), g.to(sums)
     dtheta, dphi, dg = torch.empty_like(theta), torch.zeros_like(phi32), torch.zeros_like(g32)
-    for items, rows in _tiles(*theta.shape[:2], phi.shape[1], tile):
+    for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], tile):
         query, upstream = theta[items, rows].to(sums) * scale, dy[items, rows].to(sums)
         p = torch.softmax(query @ phi32[items].mT, dim=-1)
         dg[items].baddbmm_(p.mT, upstream)
@@ -211,10 +211,13 @@ class _SortedReLUMean(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: tuple) -> None:  # type: ignore[no-untyped-def]
         ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)  # no zeros the size of the tables
         ctx.save_for_backward(*inputs, *output[1:])
 
     @staticmethod
-    def backward(ctx, dy: Tensor, *_: None) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    def backward(ctx, dy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        if dy is None:
+            return None, None, None
         a, b, v, order, start, tails = ctx.saved_tensors
         dy = dy / b.shape[1] if torch.is_grad_enabled() else dy.contiguous()
         if torch.is_grad_enabled():

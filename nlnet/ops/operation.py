@@ -53,18 +53,20 @@ def nonlocal_operation(
         )
     if algorithm == "auto":
         algorithm = _choose(operator, theta, phi, g)
-    autocast = torch.is_autocast_enabled(g.device.type)
+    # the meta device, on which networks are counted, has no autocast to ask about
+    autocast = g.device.type != "meta" and torch.is_autocast_enabled(g.device.type)
     with torch.autocast(g.device.type, enabled=False) if autocast else nullcontext():
         theta, phi = theta.to(g.dtype), phi.to(g.dtype)
         if algorithm == "definition":
-            return definition(theta, phi, g, pairwise=operator, weight=weight, scale=scale)
+            wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (theta, phi, g))
+            return definition(*wide, pairwise=operator, weight=weight, scale=scale).to(g.dtype)
         if algorithm == "tiled":
             return softmax_tiled(theta, phi, g, scale=scale)
         if algorithm == "sdpa":
             return softmax_sdpa(theta, phi, g, scale=scale)
-        if algorithm == "reassociated":
-            return dot_product_reassociated(theta, phi, g, scale=scale)
-        return concatenation_sorted(theta, phi, g, weight=weight)
+        if algorithm == "sorted" and weight is not None:
+            return concatenation_sorted(theta, phi, g, weight=weight)
+        return dot_product_reassociated(theta, phi, g, scale=scale)
 
 
 def _choose(operator: str, theta: Tensor, phi: Tensor, g: Tensor) -> str:

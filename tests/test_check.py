@@ -1,0 +1,33 @@
+from pathlib import Path
+
+from made_videos import write_video
+
+from nlnet.data.annotations import VideoItem, VideoList
+from nlnet.data.check import Check, check_videos
+
+
+def test_each_video_is_reported(tmp_path: Path) -> None:
+    good = write_video(tmp_path / "good.mp4", 30)
+    damaged = write_video(tmp_path / "damaged.mp4", 30, size=(96, 128))
+    data = bytearray(damaged.read_bytes())
+    middle = (data.index(b"mdat") + len(data)) // 2
+    data[middle : middle + 400] = b"\xa5" * 400
+    damaged.write_bytes(data)
+    videos = VideoList(
+        tuple(VideoItem(path, 0) for path in (good, damaged, tmp_path / "gone.mp4")), ("a",), tmp_path
+    )
+    seen: list[Check] = []
+    checks = check_videos(videos, progress=seen.append)
+    assert seen == checks
+    assert [check.item for check in checks] == list(videos.items)
+    first, second, third = checks
+    assert (first.error, first.num_frames, first.height, first.width) == (None, 30, 48, 64)
+    assert first.duration_seconds == 1.2
+    assert first.fps == 25
+    assert second.error is not None
+    assert second.error.startswith(f"{damaged}: frame ")
+    assert second.fps is None
+    assert third.error is not None
+    assert "does not exist" in third.error
+    # a look at the first frame alone cannot see damage in the middle
+    assert [check.error is None for check in check_videos(videos, every_frame=False)] == [True, True, False]

@@ -1,0 +1,250 @@
+import pickle
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from made_videos import number_of, write_video
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from nlnet.data import dataset
+from nlnet.data.annotations import VideoItem, VideoList
+from nlnet.data.dataset import Batch, Failure, FrameCache, Sample, TestViews, TrainClips, Views, collate
+from nlnet.data.decode import Video
+from nlnet.data.transforms import TestTransform, TrainTransform
+
+SIZE = (48, 64)
+NBYTES = 30 * 48 * 64 * 3
+PLAIN = TrainTransform(crop=48, scales=(48, 48), flip=False)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> VideoList:
+    """Three good videos of 30 frames, of classes 0, 1, 0; a broken one of class 1 lies between them."""
+    folder = tmp_path_factory.mktemp("videos")
+    paths = [write_video(folder / f"{k}.mp4", 30, options={"g": "10"}) for k in range(3)]
+    broken = folder / "broken.mp4"
+    broken.write_bytes(paths[0].read_bytes()[:700])
+    paths.insert(1, broken)
+    return VideoList(tuple(map(VideoItem, paths, (0, 1, 1, 0))), ("a", "b"), folder)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Video]:
+    """Every Video that the data sets open."""
+    seen: list[Video] = []
+
+    class Seen(Video):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            seen.append(self)
+
+    monkeypatch.setattr(dataset, "Video", Seen)
+    return seen
+
+
+def numbers(clip: Tensor) -> list[int]:
+    """Which frames a clip (3, T, H, W) is made of. The crop may take the video's full height from any place."""
+    full = clip.permute(1, 2, 3, 0).numpy()
+    return [number_of(frame) for frame in full]
+
+
+def test_a_sample_is_a_function_of_index_and_seed(videos: VideoList) -> None:
+    def samples(cache_bytes: int) -> list[Sample]:
+        data = TrainClips(
+            videos,
+            length=4,
+            stride=2,
+            transform=TrainTransform(crop=32, scales=(40, 60)),
+            cache_bytes=cache_bytes,
+        )
+        return [data[index, seed] for index, seed in ((0, 1), (2, 1), (0, 2), (0, 1))]
+
+    first, cached = samples(0), samples(1 << 20)
+    for a, b in zip(first, cached, strict=True):
+        assert a.clip is not None
+        assert b.clip is not None
+        assert a.clip.shape == (3, 4, 32, 32)
+        assert torch.equal(a.clip, b.clip)
+        assert (a.index, a.label, a.failure) == (b.index, b.label, b.failure)
+    assert torch.equal(first[0].clip, first[3].clip)  # type: ignore[arg-type]
+    assert not torch.equal(first[0].clip, first[2].clip)  # type: ignore[arg-type]
+    assert [sample.label for sample in first] == [0, 1, 0, 0]
+
+
+def test_a_clip_has_the_frames_its_draw_says(videos: VideoList) -> None:
+    data = TrainClips(videos, length=4, stride=3, transform=TrainTransform(64, (64, 64), flip=False))
+    square = VideoList((VideoItem(_square(videos), 0),), ("a",), videos.source)
+    data = TrainClips(square, length=4, stride=3, transform=TrainTransform(64, (64, 64), flip=False))
+    for seed in range(8):
+        start = int(random.Random(seed).random() * (30 - 12 + 1))
+        assert numbers(_clip(data[0, seed])) == [start, start + 3, start + 6, start + 9]
+
+
+def test_a_short_video_loops(videos: VideoList) -> None:
+    square = VideoList((VideoItem(_square(videos), None),), (), videos.source)
+    data = TrainClips(square, length=8, stride=5, transform=TrainTransform(64, (64, 64), flip=False))
+    assert numbers(_clip(data[0, 5])) == [0, 5, 10, 15, 20, 25, 0, 5]
+
+
+def _square(videos: VideoList) -> Path:
+    path = videos.source / "square.mp4"
+    return path if path.exists() else write_video(path, 30, size=(64, 64), options={"g": "10"})
+
+
+def _clip(sample: Sample) -> Tensor:
+    assert sample.clip is not None
+    return sample.clip
+
+
+def test_a_broken_video_is_a_value(videos: VideoList) -> None:
+    broken = videos.items[1].path
+    sample = TrainClips(videos, length=4, stride=2, transform=PLAIN)[1, 0]
+    assert sample.clip is None
+    assert sample.label == 1
+    assert sample.failure is not None
+    assert sample.failure.startswith(f"{broken}: is not a video or image")
+    views = TestViews(videos, length=4, stride=2, num_clips=2, transform=TestTransform(48, 48))[1]
+    assert views.clips is None
+    assert views.failure == sample.failure
+    assert views.pin_memory() is views
+
+
+def test_a_test_video_is_opened_and_decoded_once(videos: VideoList, opened: list[Video]) -> None:
+    square = VideoList((VideoItem(_square(videos), 1),), ("a", "b"), videos.source)
+    views = TestViews(square, length=4, stride=2, num_clips=10, transform=TestTransform(64, 64))[0]
+    assert len(opened) == 1
+    assert opened[0].frames_decoded <= 30
+    assert views.starts == tuple(range(0, 30, 3))
+    assert views.clips is not None
+    assert views.clips.shape == (30, 3, 4, 64, 64)
+    assert views.clips.dtype == torch.uint8
+    for view, clip in enumerate(views.clips):
+        start = 3 * (view // 3)
+        assert numbers(clip) == [(start + 2 * i) % 30 for i in range(4)]
+
+
+def test_only_frames_that_some_view_needs_are_decoded(videos: VideoList, opened: list[Video]) -> None:
+    transform = TestTransform(48, 48, num_crops=1)
+    TestViews(videos, length=2, stride=1, num_clips=1, transform=transform, protocol="single")[0]
+    assert opened[0].frames_decoded <= 8  # frames 14 and 15, from the keyframe at 10
+
+
+def test_views_are_the_transforms_crops(videos: VideoList) -> None:
+    transform = TestTransform(crop=24, short_side=30)
+    views = TestViews(videos, length=3, stride=2, num_clips=2, transform=transform)[2]
+    assert views.clips is not None
+    with Video(videos.items[2].path) as video:
+        expected = torch.cat([transform(video.frames([s, s + 2, s + 4])) for s in (0, 15)])
+    assert torch.equal(views.clips, expected)
+
+
+def test_cached_videos_are_opened_once(videos: VideoList, opened: list[Video]) -> None:
+    data = TrainClips(videos, length=4, stride=2, transform=PLAIN, cache_bytes=2 * NBYTES)
+    for seed in range(3):
+        for index in (0, 2, 3):
+            data[index, seed]
+    # two videos fit; the third is opened every time and gives only what it is asked for
+    assert [video.path for video in opened] == [videos.items[k].path for k in (0, 2, 3, 3, 3)]
+    assert opened[0].frames_decoded == 30
+    assert opened[2].frames_decoded <= 20
+    assert data.cache.used_bytes == 2 * NBYTES
+    tested = TestViews(
+        videos, length=4, stride=2, num_clips=2, transform=TestTransform(48, 48), cache_bytes=NBYTES
+    )
+    assert torch.equal(tested[0].clips, tested[0].clips)  # type: ignore[arg-type]
+    assert len(opened) == 6
+
+
+def test_a_cache_sent_to_another_process_starts_empty(videos: VideoList) -> None:
+    cache = FrameCache(1 << 20)
+    with Video(videos.items[0].path) as video:
+        assert cache.keep(video) is not None
+    assert cache.get(videos.items[0].path) is not None
+    copy = pickle.loads(pickle.dumps(cache))
+    assert copy.get(videos.items[0].path) is None
+    assert (copy.budget_bytes, copy.used_bytes) == (1 << 20, 0)
+
+
+def keys() -> Iterator[tuple[int, int]]:
+    return iter([(index, 10 * epoch + index) for epoch in range(2) for index in range(4)])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_from_any_number_of_workers(workers: int, videos: VideoList) -> None:
+    data = TrainClips(
+        videos, length=4, stride=2, transform=TrainTransform(crop=32, scales=(40, 60)), cache_bytes=1 << 20
+    )
+    loader = DataLoader(data, batch_size=4, sampler=list(keys()), num_workers=workers, collate_fn=collate)
+    batches = list(loader)
+    assert len(batches) == 2
+    for epoch, batch in enumerate(batches):
+        assert isinstance(batch, Batch)
+        assert batch.indices.tolist() == [0, 2, 3]
+        assert batch.labels is not None
+        assert batch.labels.tolist() == [0, 1, 0]
+        assert [failure.index for failure in batch.failures] == [1]
+        assert str(videos.items[1].path) in batch.failures[0].reason
+        expected = [_clip(data[index, 10 * epoch + index]) for index in (0, 2, 3)]
+        assert torch.equal(batch.clips, torch.stack(expected))  # type: ignore[arg-type]
+
+
+def test_views_leave_a_worker_whole(videos: VideoList) -> None:
+    data = TestViews(videos, length=4, stride=2, num_clips=2, transform=TestTransform(48, 48))
+    loader = DataLoader(data, batch_size=None, num_workers=1)
+    for index, views in enumerate(loader):
+        assert isinstance(views, Views)
+        assert views.index == index
+        assert views.label == videos.items[index].label
+        assert (views.clips is None) == (index == 1)
+        if views.clips is not None:
+            assert views.starts == (0, 15)
+            assert torch.equal(views.clips, data[index].clips)  # type: ignore[arg-type]
+
+
+def test_collate() -> None:
+    clip = torch.ones((3, 2, 4, 4), dtype=torch.uint8)
+    mixed = collate([Sample(5, clip, 2), Sample(6, None, 1, "x.mp4: is empty"), Sample(7, clip * 2, 0)])
+    assert mixed.clips is not None
+    assert mixed.labels is not None
+    assert mixed.clips[:, 0, 0, 0, 0].tolist() == [1, 2]
+    assert mixed.labels.tolist() == [2, 0]
+    assert mixed.indices.tolist() == [5, 7]
+    assert mixed.failures == (Failure(6, "x.mp4: is empty"),)
+    broken = collate([Sample(6, None, 1, "x.mp4: is empty"), Sample(8, None, 1, "y.mp4: is empty")])
+    assert broken.clips is None
+    assert broken.labels is not None
+    assert broken.labels.shape == broken.indices.shape == (0,)
+    assert [failure.index for failure in broken.failures] == [6, 8]
+    unlabelled = collate([Sample(5, clip, None)])
+    assert unlabelled.labels is None
+    with pytest.raises(ValueError, match="either all videos of a batch have labels or none has, got 1 of 2"):
+        collate([Sample(5, clip, None), Sample(6, clip, 1)])
+
+
+def test_pinning_goes_through_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Tensor, "pin_memory", lambda self: self + 1
+    )  # no accelerator needed to see who is called
+    clip = torch.zeros((3, 1, 1, 1), dtype=torch.uint8)
+    batch = collate([Sample(0, clip, 4)]).pin_memory()
+    assert batch.clips is not None
+    assert batch.labels is not None
+    assert batch.clips.sum() == 3
+    assert batch.labels.tolist() == [5]
+    assert collate([Sample(0, None, 4, "x")]).pin_memory().clips is None
+    views = Views(0, clip[None], 4, (1, 2)).pin_memory()
+    assert views.clips is not None
+    assert views.clips.sum() == 3
+    assert views.starts == (1, 2)
+
+
+def test_settings_are_checked_before_any_video_is_read(videos: VideoList) -> None:
+    with pytest.raises(ValueError, match="stride 0"):
+        TrainClips(videos, length=4, stride=0, transform=PLAIN)
+    with pytest.raises(ValueError, match="got num_clips 0"):
+        TestViews(videos, length=4, stride=1, num_clips=0, transform=TestTransform(48, 48))
+    with pytest.raises(ValueError, match="cache_bytes is 0 or more, got -1"):
+        TrainClips(videos, length=4, stride=1, transform=PLAIN, cache_bytes=-1)
