@@ -178,7 +178,7 @@ def test_any_path_with_white_space_survives(
     names = [f"x{name.strip()}.mp4" for name, _ in pairs]
     numbers = [str(number) for _, number in pairs]
     text = "\n".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
-    lines = _split_lines(listed(tmp_path_factory.mktemp("list"), text))
+    lines = _split_lines(listed(tmp_path_factory.getbasetemp(), text, "any.txt"))
     assert [line.path for line in lines] == names
     assert [line.label for line in lines] == numbers
     assert [line.number for line in lines] == list(range(1, len(pairs) + 1))

@@ -480,9 +480,18 @@ def test_bad_maps() -> None:
         NonLocalBlock(0)
 
 
+# every pairwise, axis and pool order at least once
+TRACED = [
+    ("gaussian", {"axis": "space"}),
+    ("embedded_gaussian", {"axis": "time"}),
+    ("embedded_gaussian", {"convention": "released"}),
+    ("dot_product", {"groups": 2}),
+    ("concatenation", {"axis": "space", "convention": "mmcv"}),
+]
+
+
 @pytest.mark.unhooked
-@pytest.mark.parametrize("options", [{"axis": "space"}, {"axis": "time"}, {"groups": 2}], ids=str)
-@pytest.mark.parametrize("pairwise", PAIRWISE)
+@pytest.mark.parametrize(("pairwise", "options"), TRACED)
 def test_compiles_as_one_graph(pairwise: str, options: dict[str, object]) -> None:
     block, x = build(pairwise=pairwise, **options), sample(3)
     torch.compiler.reset()  # one block per test must not exhaust dynamo's limit of compilations per function
@@ -493,8 +502,7 @@ def test_compiles_as_one_graph(pairwise: str, options: dict[str, object]) -> Non
 
 
 @pytest.mark.unhooked
-@pytest.mark.parametrize("options", [{"axis": "space"}, {"axis": "time"}, {"groups": 2}], ids=str)
-@pytest.mark.parametrize("pairwise", PAIRWISE)
+@pytest.mark.parametrize(("pairwise", "options"), TRACED)
 def test_exports_with_a_dynamic_batch(pairwise: str, options: dict[str, object]) -> None:
     block, x = build(pairwise=pairwise, **options).eval(), sample(3, batch=5)
     batch = torch.export.Dim("batch", min=1, max=64)

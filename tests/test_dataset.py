@@ -15,7 +15,6 @@ from nlnet.data.dataset import Batch, Failure, FrameCache, Sample, TestViews, Tr
 from nlnet.data.decode import Video
 from nlnet.data.transforms import TestTransform, TrainTransform
 
-SIZE = (48, 64)
 NBYTES = 30 * 48 * 64 * 3
 PLAIN = TrainTransform(crop=48, scales=(48, 48), flip=False)
 
@@ -29,6 +28,14 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> VideoList:
     broken.write_bytes(paths[0].read_bytes()[:700])
     paths.insert(1, broken)
     return VideoList(tuple(map(VideoItem, paths, (0, 1, 1, 0))), ("a", "b"), folder)
+
+
+@pytest.fixture(scope="module")
+def square(tmp_path_factory: pytest.TempPathFactory) -> VideoList:
+    """One video of 30 square frames without a label: a crop can be the whole frame."""
+    folder = tmp_path_factory.mktemp("square")
+    path = write_video(folder / "square.mp4", 30, size=(64, 64), options={"g": "10"})
+    return VideoList((VideoItem(path, None),), (), folder)
 
 
 @pytest.fixture
@@ -45,10 +52,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Video]:
     return seen
 
 
+def _clip(sample: Sample) -> Tensor:
+    assert sample.clip is not None
+    return sample.clip
+
+
 def numbers(clip: Tensor) -> list[int]:
-    """Which frames a clip (3, T, H, W) is made of. The crop may take the video's full height from any place."""
-    full = clip.permute(1, 2, 3, 0).numpy()
-    return [number_of(frame) for frame in full]
+    """Which frames a clip (3, T, H, W) of whole frames is made of."""
+    return [number_of(frame) for frame in clip.permute(1, 2, 3, 0).numpy()]
 
 
 def test_a_sample_is_a_function_of_index_and_seed(videos: VideoList) -> None:
@@ -74,29 +85,16 @@ def test_a_sample_is_a_function_of_index_and_seed(videos: VideoList) -> None:
     assert [sample.label for sample in first] == [0, 1, 0, 0]
 
 
-def test_a_clip_has_the_frames_its_draw_says(videos: VideoList) -> None:
-    data = TrainClips(videos, length=4, stride=3, transform=TrainTransform(64, (64, 64), flip=False))
-    square = VideoList((VideoItem(_square(videos), 0),), ("a",), videos.source)
+def test_a_clip_has_the_frames_its_draw_says(square: VideoList) -> None:
     data = TrainClips(square, length=4, stride=3, transform=TrainTransform(64, (64, 64), flip=False))
     for seed in range(8):
         start = int(random.Random(seed).random() * (30 - 12 + 1))
         assert numbers(_clip(data[0, seed])) == [start, start + 3, start + 6, start + 9]
 
 
-def test_a_short_video_loops(videos: VideoList) -> None:
-    square = VideoList((VideoItem(_square(videos), None),), (), videos.source)
+def test_a_short_video_loops(square: VideoList) -> None:
     data = TrainClips(square, length=8, stride=5, transform=TrainTransform(64, (64, 64), flip=False))
     assert numbers(_clip(data[0, 5])) == [0, 5, 10, 15, 20, 25, 0, 5]
-
-
-def _square(videos: VideoList) -> Path:
-    path = videos.source / "square.mp4"
-    return path if path.exists() else write_video(path, 30, size=(64, 64), options={"g": "10"})
-
-
-def _clip(sample: Sample) -> Tensor:
-    assert sample.clip is not None
-    return sample.clip
 
 
 def test_a_broken_video_is_a_value(videos: VideoList) -> None:
@@ -112,8 +110,7 @@ def test_a_broken_video_is_a_value(videos: VideoList) -> None:
     assert views.pin_memory() is views
 
 
-def test_a_test_video_is_opened_and_decoded_once(videos: VideoList, opened: list[Video]) -> None:
-    square = VideoList((VideoItem(_square(videos), 1),), ("a", "b"), videos.source)
+def test_a_test_video_is_opened_and_decoded_once(square: VideoList, opened: list[Video]) -> None:
     views = TestViews(square, length=4, stride=2, num_clips=10, transform=TestTransform(64, 64))[0]
     assert len(opened) == 1
     assert opened[0].frames_decoded <= 30
