@@ -7,7 +7,9 @@ table and writes it, with the machine it was made on, as JSON.
 """
 
 import argparse
+import hashlib
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -46,12 +48,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    made_on = passport(options.threads)
     rows = []
     for shape in options.shape or SHAPES:
         for pairwise in ALGORITHMS:
             rows += measure(pairwise, shape, options.seconds)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"passport": passport(options.threads), "rows": rows}, indent=1) + "\n")
+    options.out.write_text(
+        json.dumps({"passport": made_on | {"load_after": os.getloadavg()}, "rows": rows}, indent=1) + "\n"
+    )
 
 
 def measure(pairwise: str, shape: tuple[int, int, int, int], seconds: float) -> list[dict]:
@@ -125,22 +130,28 @@ def interleaved(
     return times
 
 
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+
 def passport(threads: int) -> dict[str, object]:
-    """What the numbers were made on."""
+    """What the numbers are made on, taken before the first one; the digest is of nlnet/ops/*.py."""
     cpu = Path("/proc/cpuinfo")
     names = [
         line.split(":")[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")
     ]
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    sources = Path(__file__).parents[1] / "nlnet" / "ops"
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources.glob("*.py")))).hexdigest()
     return {
         "cpu": names[0] if names else platform.processor(),
         "cores": len(names),
         "threads": threads,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": commit or "unknown",
+        "commit": git("rev-parse", "HEAD") or "unknown",
+        "uncommitted": bool(git("status", "--porcelain", "--", "nlnet/ops", "benchmarks/operation.py")),
+        "sources_sha256": digest,
+        "load_before": os.getloadavg(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "dtype": "float32",
     }

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-NAME = "nonlocal"
-"""The child's name. A Python keyword, hence never an attribute that someone's module already has."""
+NAME = "nonlocal_block"
+"""The child's name. Not `nonlocal`: torch.export writes module paths as Python code, where that is a keyword."""
 
 Where = str | Sequence[str] | Mapping[str, str | Sequence[int]]
 

@@ -1,8 +1,8 @@
 """Non-local blocks into any network, by path.
 
-A block sits after its host module: it becomes the host's child `nonlocal`, and a forward hook applies it to what
+A block sits after its host module: it becomes the host's child `nonlocal_block`, and a forward hook applies it to what
 the host returns; a plain `nn.Sequential` gets it as its last child instead and needs no hook. Old state-dict keys
-stay as they are, new ones are `{host path}.nonlocal.{parameter}`.
+stay as they are, new ones are `{host path}.nonlocal_block.{parameter}`.
 """
 
 from collections.abc import Callable, Mapping

@@ -32,8 +32,8 @@ def test_rows_of_a_video_network(pairwise: str) -> None:
     modes = [m.training for m in model.modules()]
     rows = attention_row(model, clip()[0], (3, 20, 39))
     assert {path: tuple(row.shape) for path, row in rows.items()} == {
-        "layer2.1.nonlocal": (1, 3, 2),
-        "layer3.0.nonlocal": (1, 1, 1),
+        "layer2.1.nonlocal_block": (1, 3, 2),
+        "layer3.0.nonlocal_block": (1, 1, 1),
     }
     assert [m.training for m in model.modules()] == modes
     assert not any(b._forward_pre_hooks for b in nonlocal_blocks(model).values())
@@ -54,10 +54,10 @@ def test_the_row_is_that_of_the_nearest_cell() -> None:
     """
     model = video_net(subsample=False).eval()
     seen: dict[str, Tensor] = {}
-    block = nonlocal_blocks(model)["layer2.1.nonlocal"]
+    block = nonlocal_blocks(model)["layer2.1.nonlocal_block"]
     block.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
     for position, cell in [((3, 20, 2), (0, 2, 0)), ((3, 14, 39), (0, 1, 4)), ((0, 0, 15), (0, 0, 2))]:
-        row = attention_row(model, clip(), position)["layer2.1.nonlocal"]
+        row = attention_row(model, clip(), position)["layer2.1.nonlocal_block"]
         torch.testing.assert_close(row, block.affinity_rows(seen["x"], cell)[0], atol=0, rtol=0)
 
 
@@ -119,11 +119,11 @@ def test_lost_geometry_falls_back_on_the_ratio() -> None:
     insert_nonlocal(model, "1", subsample=False)
     model.eval()
     x = torch.randn(1, 2, 16)
-    block = nonlocal_blocks(model)["1.nonlocal"]
-    inner = model[1]._modules["nonlocal"]
+    block = nonlocal_blocks(model)["1.nonlocal_block"]
+    inner = model[1]._modules["nonlocal_block"]
     assert inner is block
     features = nn.functional.conv1d(x[:, :, ::4], model[1].weight, model[1].bias)
-    row = attention_row(model, x, (9,))["1.nonlocal"]
+    row = attention_row(model, x, (9,))["1.nonlocal_block"]
     torch.testing.assert_close(row, block.affinity_rows(features, (2,))[0])
 
 
@@ -154,13 +154,13 @@ def test_proportional_shares_the_clip_out_evenly() -> None:
 def test_images_and_axes() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
     insert_nonlocal(model, "0")
-    assert attention_row(model, torch.randn(3, 9, 7), (8, 0))["0.nonlocal"].shape == (2, 2)
+    assert attention_row(model, torch.randn(3, 9, 7), (8, 0))["0.nonlocal_block"].shape == (2, 2)
     frames = video_net(axis="space")
     rows = attention_row(frames, torch.randn(3, 16, 48, 40), (0, 0, 0))
     # res3 has two frames: (16 → 8 → 4 → 2); keys outside the query's own frame weigh nothing
-    assert rows["layer2.1.nonlocal"].shape == (2, 3, 2)
-    assert rows["layer2.1.nonlocal"][0].sum().item() == pytest.approx(1, abs=1e-5)
-    assert not rows["layer2.1.nonlocal"][1].any()
+    assert rows["layer2.1.nonlocal_block"].shape == (2, 3, 2)
+    assert rows["layer2.1.nonlocal_block"][0].sum().item() == pytest.approx(1, abs=1e-5)
+    assert not rows["layer2.1.nonlocal_block"][1].any()
 
 
 def test_the_users_clip_is_left_alone() -> None:
@@ -208,11 +208,11 @@ def test_models_that_do_not_fit() -> None:
     insert_nonlocal(looped, "conv")
     insert_nonlocal(folded, "conv")
     insert_nonlocal(unused, "unused")
-    with pytest.raises(ValueError, match="block 'conv.nonlocal' ran 8 times on this clip, expected once"):
+    with pytest.raises(ValueError, match="block 'conv.nonlocal_block' ran 8 times on this clip, expected once"):
         attention_row(looped, clip(), (0, 0, 0))
-    with pytest.raises(ValueError, match=r"block 'conv.nonlocal' was given maps of shape \(8, 4, 48, 40\)"):
+    with pytest.raises(ValueError, match=r"block 'conv.nonlocal_block' was given maps of shape \(8, 4, 48, 40\)"):
         attention_row(folded, clip(), (0, 0, 0))
-    with pytest.raises(ValueError, match="block 'unused.nonlocal' ran 0 times on this clip"):
+    with pytest.raises(ValueError, match="block 'unused.nonlocal_block' ran 0 times on this clip"):
         attention_row(unused, clip(), (0, 0, 0))
 
 

@@ -409,6 +409,18 @@ def test_autocast(pairwise: str, norm: str, dtype: torch.dtype) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in block.parameters())
 
 
+def test_output_has_the_inputs_dtype_where_the_norm_leaves_half_precision() -> None:
+    """As group norm does under CUDA autocast."""
+
+    class InFloat(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.float()
+
+    block = build(norm="none").bfloat16()
+    block.norm = InFloat()
+    assert block(sample(3).bfloat16()).dtype == torch.bfloat16
+
+
 def test_settings_rebuild_the_block() -> None:
     block = NonLocalBlock(
         16, 4, ndim=2, pairwise="dot_product", axis="space", norm="group", convention="mmcv"

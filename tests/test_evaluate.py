@@ -71,11 +71,15 @@ def test_a_view_is_scored_by_the_mean_softmax_of_the_sliding_window(model, confi
     """Definition: softmax at each place of the head's grid, then the mean; not softmax of mean logits."""
     views = torch.randint(0, 256, (3, 3, 4, 60, 44), dtype=torch.uint8)
     window = training_window(model, config)
-    got = score_views(model, views, window=window, data=config.data, device=torch.device("cpu"), views_at_once=2)
+    got = score_views(
+        model, views, window=window, data=config.data, device=torch.device("cpu"), views_at_once=2
+    )
     with torch.no_grad():
         features = model.features((views.float() / 255 - 0.45) / 0.225)
         parts = [
-            model.fc(features[:, :, :, i : i + window[1], j : j + window[2]].mean(dim=(2, 3, 4))).softmax(dim=1)
+            model.fc(features[:, :, :, i : i + window[1], j : j + window[2]].mean(dim=(2, 3, 4))).softmax(
+                dim=1
+            )
             for i in range(features.shape[3] - window[1] + 1)
             for j in range(features.shape[4] - window[2] + 1)
         ]
@@ -87,7 +91,8 @@ def test_views_at_once_bounds_memory_not_results(model, config, color_videos):
     videos = read_videos(color_videos / "val")
     with world("cpu") as here:
         results = [
-            evaluate(model, videos, override(config, [f"test.views_at_once={n}"]), world=here) for n in (1, 4, 6)
+            evaluate(model, videos, override(config, [f"test.views_at_once={n}"]), world=here)
+            for n in (1, 4, 6)
         ]
     for other in results[1:]:
         for a, b in zip(results[0].videos, other.videos, strict=True):
@@ -132,7 +137,10 @@ def test_a_corrupt_video_is_left_out_and_named(model, config, color_videos, corr
 def test_nothing_readable(model, config, tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"")
     videos = VideoList((VideoItem(tmp_path / "x.mp4", 0),), ("a", "b", "c"), tmp_path)
-    with world("cpu") as here, pytest.raises(EvaluationError, match=r"none of the 1 videos could be read: .*x\.mp4"):
+    with (
+        world("cpu") as here,
+        pytest.raises(EvaluationError, match=r"none of the 1 videos could be read: .*x\.mp4"),
+    ):
         evaluate(model, videos, config, world=here)
 
 

@@ -25,7 +25,7 @@ def test_norms_do_not_decay_and_everything_else_does(norm):
     for name, decay in decays.items():
         is_norm = ".bn" in name or name.startswith("bn") or "downsample.1" in name or ".norm." in name
         assert decay == (0.0 if is_norm else 1e-4), name
-    assert decays["layer2.1.nonlocal.theta.bias"] == decays["fc.bias"] == 1e-4
+    assert decays["layer2.1.nonlocal_block.theta.bias"] == decays["fc.bias"] == 1e-4
 
 
 def test_transferred_weights_have_their_own_rate():
@@ -40,7 +40,9 @@ def test_transferred_weights_have_their_own_rate():
 
 def test_every_parameter_is_in_one_group():
     model = network()
-    grouped = [id(p) for g in parameter_groups(model, OptimizerConfig(), {"conv1.weight"}) for p in g["params"]]
+    grouped = [
+        id(p) for g in parameter_groups(model, OptimizerConfig(), {"conv1.weight"}) for p in g["params"]
+    ]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
 
 
@@ -74,7 +76,7 @@ def test_only_transferred_norms_freeze():
     frozen = freeze_norms(model, transferred)
     assert not model.bn1.training
     assert not model.bn1.weight.requires_grad
-    block = model.get_submodule("layer2.1.nonlocal.norm")
+    block = model.get_submodule("layer2.1.nonlocal_block.norm")
     assert block.training
     assert block.weight.requires_grad
     assert len(frozen) == sum(isinstance(m, nn.BatchNorm3d) for m in model.modules()) - 1

@@ -135,7 +135,7 @@ def test_transferred_weights_learn_slower_or_not_at_all(color_videos, tmp_path):
     after = weights(tmp_path / "second")
     assert torch.equal(after["layer1.0.conv2.weight"], source["layer1.0.conv2.weight"])
     torch.testing.assert_close(after["conv1.weight"].sum(dim=2, keepdim=True), source["conv1.weight"])
-    assert after["layer2.1.nonlocal.norm.weight"].abs().max() > 0
+    assert after["layer2.1.nonlocal_block.norm.weight"].abs().max() > 0
 
 
 def test_frozen_norms_keep_what_was_transferred(color_videos, tmp_path):
@@ -145,7 +145,7 @@ def test_frozen_norms_keep_what_was_transferred(color_videos, tmp_path):
     before, after = weights(tmp_path / "first"), weights(tmp_path / "second")
     assert all(torch.equal(before[k], after[k]) for k in before if "bn" in k and "tracked" not in k)
     assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
-    assert after["layer2.1.nonlocal.norm.running_var"].ne(1).any()
+    assert after["layer2.1.nonlocal_block.norm.running_var"].ne(1).any()
 
 
 def test_nothing_to_freeze(color_videos, tmp_path):

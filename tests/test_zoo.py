@@ -4,7 +4,7 @@ import pytest
 import torch
 from nlnet.surgery import nonlocal_blocks
 
-from nlnet.models import count, create_model, list_models
+from nlnet.models import Skeleton, count, create_model, list_models
 from nlnet.models.zoo import PLACES, places
 
 # Parameters (M) and multiply-adds (10⁹) of the released architecture, 400 classes: 32×2 and 8×8 at 224, 8×8
@@ -25,7 +25,7 @@ TABLE = {
 
 
 def on_meta(name, **options):
-    with torch.device("meta"):
+    with Skeleton():
         return create_model(name, **options)
 
 
@@ -88,7 +88,7 @@ def test_places_of_the_release(scale, blocks, expected):
 )
 def test_one_block_goes_before_the_last_residual_block_of_its_stage(stage, path):
     model = on_meta("c2d_r50_nl1", stage=stage)
-    assert list(nonlocal_blocks(model)) == [f"{path}.nonlocal"]
+    assert list(nonlocal_blocks(model)) == [f"{path}.nonlocal_block"]
 
 
 def test_every_name_builds_with_its_number_of_blocks():

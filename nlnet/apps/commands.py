@@ -18,7 +18,7 @@ from nlnet.engine.distributed import World, world
 from nlnet.engine.evaluate import Evaluation, build_model, evaluate
 from nlnet.engine.rundir import Checkpoint, RunDir, atomically, load_checkpoint, write_json
 from nlnet.engine.train import Outcome, Silent, Trainer, train
-from nlnet.models import VideoResNet, count, create_model, list_models
+from nlnet.models import Skeleton, VideoResNet, count, create_model, list_models
 
 
 def run_training(
@@ -198,13 +198,11 @@ def run_models(*, as_json: bool) -> None:
     """`nlnet models`."""
     rows = []
     for name in list_models():
-        mini = "_mini" in name
-        with torch.device("meta"):
-            network = create_model(name, variant="8x8" if mini else "32x2")
-        sizes = {"32x2": (32, 224), "8x8": (8, 224)} if not mini else {"8x8": (8, 32)}
         macs = {}
-        for variant, (frames, side) in sizes.items():
-            with torch.device("meta"):
+        for variant, frames, side in (
+            (("8x8", 8, 32),) if "_mini" in name else (("32x2", 32, 224), ("8x8", 8, 224))
+        ):
+            with Skeleton():
                 network = create_model(name, variant=variant)
             cost = count(network, (frames, side, side))
             macs[f"{variant} at {side}"] = cost.macs

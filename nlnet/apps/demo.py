@@ -53,7 +53,9 @@ class Job:
         nlnet = [sys.executable, "-m", "nlnet"]
         left = []
         if not (self.run / "checkpoints" / "resume.pt").exists():
-            left.append([*nlnet, "train", self.recipe, "--out", str(self.run), "--device", "cpu", *self.overrides])
+            left.append(
+                [*nlnet, "train", self.recipe, "--out", str(self.run), "--device", "cpu", *self.overrides]
+            )
         elif RunDir(self.run).load_state()["iteration"] < self.total:
             left.append([*nlnet, "train", "--resume", str(self.run), "--device", "cpu"])
         if self.tests and not (self.run / "test" / "summary.json").exists():
@@ -202,7 +204,9 @@ def show(result: dict[str, Any], out: Path) -> None:
     OUT.print(table(result["title"], columns, rows))
     for line in result["yardsticks"]:
         OUT.print(f"  {line}", highlight=False)
-    OUT.print(f"report: {out / 'report.md'}, with curves and an attention picture; {result['seconds']:.0f} s in all")
+    OUT.print(
+        f"report: {out / 'report.md'}, with curves and an attention picture; {result['seconds']:.0f} s in all"
+    )
 
 
 def save_report(out: Path, result: dict[str, Any]) -> None:

@@ -29,7 +29,10 @@ def report(out: Path, runs: Sequence["Job"], *, seconds: float) -> dict[str, Any
     """Write report.json, report.md, curves.png and attention.png under `out`; the report's content."""
     from nlnet.apps.demo import NETWORKS
 
-    networks = [summarise(kind, title, [j for j in runs if j.name.startswith(kind)]) for kind, title in NETWORKS.items()]
+    networks = [
+        summarise(kind, title, [j for j in runs if j.name.startswith(kind)])
+        for kind, title in NETWORKS.items()
+    ]
     wins = [
         ours > max(others)
         for ours, *others in zip(*(n["video_top1"] for n in reversed(networks)), strict=True)
@@ -91,7 +94,14 @@ def picture(out: Path, job: "Job", *, index: int = 3) -> None:
         (attention,) = attention_row(model, normalized(clip, checkpoint.config), query).values()
         rows.append((query, attention))
         what = f"the {item.color} cue" if item.digit is None else f"the {item.digit} on {item.color}"
-        titles.append(f"from {what}" + (f"   (label {truth.label}, answer {answer(model, clip, checkpoint.config)})" if not rows[1:] else ""))
+        titles.append(
+            f"from {what}"
+            + (
+                f"   (label {truth.label}, answer {answer(model, clip, checkpoint.config)})"
+                if not rows[1:]
+                else ""
+            )
+        )
     attention_strip(clip.permute(1, 2, 3, 0), rows, out / "attention.png", titles=titles)
 
 
@@ -136,7 +146,9 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for n in result["networks"]:
         video, clip = (" / ".join(f"{s:.1f}" for s in n[name]) for name in ("video_top1", "clip_top1"))
-        lines.append(f"| {n['title']} (`{n['model']}`) | {n['parameters']:,} | {n['macs'] / 1e6:.1f} | {video} | {clip} |")
+        lines.append(
+            f"| {n['title']} (`{n['model']}`) | {n['parameters']:,} | {n['macs'] / 1e6:.1f} | {video} | {clip} |"
+        )
     lines += ["", *(f"- {line}" for line in result["yardsticks"])]
     lines += [
         "",

@@ -98,7 +98,9 @@ def _enlarge(source: int, target: int) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(source)))
 
 
-def _draw_item(spec: DiagnosticSpec, color: Color, handwriting: int | None, rng: np.random.Generator) -> np.ndarray:
+def _draw_item(
+    spec: DiagnosticSpec, color: Color, handwriting: int | None, rng: np.random.Generator
+) -> np.ndarray:
     """One tile (tile, tile, 3), values on [0, 255]."""
     tile = np.empty((spec.tile, spec.tile, 3))
     tile[:] = np.array(RGB[color]) * rng.uniform(0.85, 1.15)
@@ -160,7 +162,9 @@ def _moments(spec: DiagnosticSpec, rng: np.random.Generator) -> list[tuple[int, 
 
 
 def make_clip(spec: DiagnosticSpec, split: Split, index: int) -> Clip:
-    rng = np.random.default_rng([spec.seed, get_args(Task).index(spec.task), get_args(Split).index(split), index, 0])
+    rng = np.random.default_rng(
+        [spec.seed, get_args(Task).index(spec.task), get_args(Split).index(split), index, 0]
+    )
     label, cue = index % 10, COLORS[rng.integers(2)]
     other = int((label + rng.integers(1, 10)) % 10)
     frames = _background(spec, spec.frames, rng)
@@ -170,13 +174,17 @@ def make_clip(spec: DiagnosticSpec, split: Split, index: int) -> Clip:
         writing = None if digit is None else int(rng.choice(handwritings()[1][split, digit]))
         top, left = (int(v) for v in place)
         items.append(Item(color, digit, writing, top, left, moments))
-        frames[list(moments), top : top + spec.tile, left : left + spec.tile] = _draw_item(spec, color, writing, rng)
+        frames[list(moments), top : top + spec.tile, left : left + spec.tile] = _draw_item(
+            spec, color, writing, rng
+        )
     return Clip(_expose(frames, spec.noise, rng), label, tuple(items))
 
 
 def make_still(spec: DiagnosticSpec, split: Split, index: int) -> tuple[np.ndarray, int]:
     """One frame with one item anywhere inside the margin, and its class, a row of STILL_CLASSES."""
-    rng = np.random.default_rng([spec.seed, get_args(Task).index(spec.task), get_args(Split).index(split), index, 1])
+    rng = np.random.default_rng(
+        [spec.seed, get_args(Task).index(spec.task), get_args(Split).index(split), index, 1]
+    )
     label = index % len(STILL_CLASSES)
     color, digit = COLORS[label // 10 if label < 20 else label - 20], label % 10 if label < 20 else None
     frames = _background(spec, 1, rng)

@@ -51,7 +51,9 @@ class PacketSource:
         except BaseException:
             self.close()
             raise
-        self._position_of = {} if self._held else {fact.pts: k for k, fact in enumerate(self.facts)}
+        self._position_of = (
+            {} if self._held else {(fact.pts, fact.size_bytes): k for k, fact in enumerate(self.facts)}
+        )
 
     def close(self) -> None:
         self._held = []
@@ -115,13 +117,17 @@ class PacketSource:
         return facts, held if held_bytes <= hold_bytes else []
 
     def _seek(self, position: int) -> Iterator[Packet | None]:
-        """Packets from just `position`, by the container's own seek, checked; from the beginning if it misses."""
+        """Packets from just `position`, by the container's own seek; from the beginning where that misses.
+
+        Stamp and size of the first packet tell where the seek landed: in a program stream it may land inside
+        a frame, and stamps are then off.
+        """
         stamp = self.facts[position].pts
         if position > 0 and stamp is not None:
             self._container.seek(stamp, stream=self.stream, backward=True)
             packets = self._demux()
             first = next(packets)
-            landed = None if first is None else self._position_of.get(first.pts)
+            landed = None if first is None else self._position_of.get((first.pts, first.size))
             if landed is not None and landed < position:
                 return islice(packets, position - landed - 1, None)
             if first is not None and landed == position:

@@ -71,8 +71,7 @@ class TrainTransform:
         left = pick(frames.shape[2] - self.crop + 1, rng.random())
         clip = cut(frames, top, left, self.crop)
         mirrored = rng.random() < self.flip_probability and self.flip
-        # flip copies by itself; the copy of an unmirrored clip keeps the frames of a cache from being handed out
-        return clip.flip(-1).contiguous() if mirrored else clip.clone(memory_format=torch.contiguous_format)
+        return (clip.flip(-1) if mirrored else clip).contiguous()
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,15 @@ Multiply-adds (MACs) of convolutions, linear layers and the two matrix products 
 convention of the paper and of everyone who quotes it. Norms, activations, pooling and biases count nothing.
 """
 
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
-from math import prod
+from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nlnet.block import NonLocalBlock
 
@@ -23,6 +26,33 @@ class Cost:
     """Multiply-adds of one forward pass."""
 
 
+class Skeleton(TorchFunctionMode):
+    """`with Skeleton(): create_model(…)` builds a network of shapes: no memory, no initialisation."""
+
+    FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_})
+
+    def __enter__(self) -> "Skeleton":
+        self.device = torch.device("meta")
+        self.device.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self.device.__exit__(kind, error, trace)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        return args[0] if func in self.FILLS else func(*args, **(kwargs or {}))
+
+
 def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
@@ -32,14 +62,14 @@ def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
 
     Runs a copy on the meta device: no arithmetic, no memory.
     """
-    network = deepcopy(model).to("meta").eval()
+    network = _without_norms(deepcopy(model).to("meta")).eval()
     total = 0
 
     def layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
         weight = module.weight
         assert isinstance(weight, Tensor)
-        total += output.numel() // weight.shape[0] * prod(weight.shape)
+        total += output.numel() // weight.shape[0] * weight.numel()
 
     def block(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
@@ -55,3 +85,12 @@ def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
     with torch.no_grad():
         network(torch.empty(1, 3, *clip, device="meta"))
     return Cost(parameters=parameters(model), macs=total)
+
+
+def _without_norms(network: nn.Module) -> nn.Module:
+    """Batch norms out of the way: they count nothing, and torch spells them out in Python on the meta device."""
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, nn.Identity())
+    return network

@@ -67,7 +67,7 @@ def load_weights(
 
     Args:
         may_miss: globs of model keys that need no counterpart (a new classifier: "fc.*"; fresh blocks:
-            "*.nonlocal.*"). A key whose shape does not fit counts as missing, too.
+            "*.nonlocal_block.*"). A key whose shape does not fit counts as missing, too.
         may_drop: globs of keys in `weights` that may stay unused. `num_batches_tracked` always may.
 
     Raises:

@@ -164,7 +164,7 @@ def create_model(
     return model
 
 
-FRESH = ("fc.*", "*.nonlocal.*", "*.control.*")
+FRESH = ("fc.*", "*.nonlocal_block.*", "*.control.*")
 """Keys that may keep their initial values when a network starts from another one's weights."""
 
 

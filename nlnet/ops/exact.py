@@ -17,8 +17,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nlnet.ops.reference import affinity
-
 TILE = 1 << 20
 """Most affinities that the tiled softmax holds at once, unless 64 rows of M keys are more."""
 
@@ -48,7 +46,7 @@ def softmax_tiled(
     """Softmax, a tile of query rows at a time; any width, layout and device.
 
     `tile` is the most affinities held at once (at least one row of M). The backward pass makes the tiles again from
-    the inputs and y. With create_graph=True it uses a quadratic formula, so that it can be differentiated again.
+    the inputs and y. With create_graph=True it is recorded to be differentiated again, all tiles of it: N×M memory.
     """
     return _TiledSoftmax.apply(theta, phi, g, scale, tile or max(TILE, 64 * phi.shape[1]))
 
@@ -57,10 +55,11 @@ class _TiledSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> Tensor:
         sums = torch.promote_types(g.dtype, torch.float32)
-        phi, g32 = phi.to(sums), g.to(sums)
+        phi32, g32 = phi.to(sums), g.to(sums)
         y = g.new_empty(*theta.shape[:2], g.shape[2])
         for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], tile):
-            y[items, rows] = _softmax_rows(theta[items, rows].to(sums), phi[items], scale) @ g32[items]
+            p = torch.softmax((theta[items, rows].to(sums) * scale) @ phi32[items].mT, dim=-1)
+            y[items, rows] = p @ g32[items]
         return y
 
     @staticmethod
@@ -71,8 +70,18 @@ class _TiledSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def]
         theta, phi, g, y = ctx.saved_tensors
-        gradient = _softmax_gradient_whole if torch.is_grad_enabled() else _softmax_gradient_tiled
-        return *gradient(theta, phi, g, y, dy, ctx.scale, ctx.tile), None, None
+        sums = torch.promote_types(g.dtype, torch.float32)
+        phi32, g32 = phi.to(sums), g.to(sums)
+        dtheta, dphi, dg = torch.empty_like(theta), torch.zeros_like(phi32), torch.zeros_like(g32)
+        for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], ctx.tile):
+            query, upstream = theta[items, rows].to(sums) * ctx.scale, dy[items, rows].to(sums)
+            p = torch.softmax(query @ phi32[items].mT, dim=-1)
+            dg[items].baddbmm_(p.mT, upstream)
+            mean = (upstream * y[items, rows]).sum(-1, keepdim=True)
+            dlogits = (upstream @ g32[items].mT).sub_(mean).mul_(p)
+            dtheta[items, rows] = (dlogits @ phi32[items]).mul_(ctx.scale)
+            dphi[items].baddbmm_(dlogits.mT, query)
+        return dtheta, dphi.to(phi.dtype), dg.to(g.dtype), None, None
 
 
 def _tiles(batch: int, queries: int, keys: int, tile: int) -> Iterator[tuple[slice, slice]]:
@@ -82,36 +91,6 @@ def _tiles(batch: int, queries: int, keys: int, tile: int) -> Iterator[tuple[sli
     for first in range(0, batch, items):
         for row in range(0, queries, rows):
             yield slice(first, first + items), slice(row, row + rows)
-
-
-def _softmax_rows(theta: Tensor, phi: Tensor, scale: float) -> Tensor:
-    return torch.softmax((theta * scale) @ phi.mT, dim=-1)
-
-
-def _softmax_gradient_tiled(
-    theta: Tensor, phi: Tensor, g: Tensor, y: Tensor, dy: Tensor, scale: float, tile: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    sums = torch.promote_types(g.dtype, torch.float32)
-    phi32, g32 = phi.to(sums), g.to(sums)
-    dtheta, dphi, dg = torch.empty_like(theta), torch.zeros_like(phi32), torch.zeros_like(g32)
-    for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], tile):
-        query, upstream = theta[items, rows].to(sums) * scale, dy[items, rows].to(sums)
-        p = torch.softmax(query @ phi32[items].mT, dim=-1)
-        dg[items].baddbmm_(p.mT, upstream)
-        mean = (upstream * y[items, rows]).sum(-1, keepdim=True)
-        dlogits = (upstream @ g32[items].mT).sub_(mean).mul_(p)
-        dtheta[items, rows] = (dlogits @ phi32[items]).mul_(scale)
-        dphi[items].baddbmm_(dlogits.mT, query)
-    return dtheta, dphi.to(phi.dtype), dg.to(g.dtype)
-
-
-def _softmax_gradient_whole(
-    theta: Tensor, phi: Tensor, g: Tensor, y: Tensor, dy: Tensor, scale: float, tile: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same gradient in differentiable steps; holds the N×M map."""
-    p = affinity(theta, phi, pairwise="softmax", scale=scale)
-    dlogits = p * (dy @ g.mT - (dy * y).sum(-1, keepdim=True))
-    return (dlogits @ phi) * scale, dlogits.mT @ (theta * scale), p.mT @ dy
 
 
 def dot_product_reassociated(
