@@ -203,7 +203,9 @@ class Operation(nn.Module):
 @pytest.mark.filterwarnings(
     "ignore:.*should not be instantiated:DeprecationWarning"
 )  # dynamo's own, for "tiled"
-@every
+@pytest.mark.parametrize(
+    ("pairwise", "algorithm"), [*((pairwise, "auto") for pairwise in ALGORITHMS), ("softmax", "tiled")]
+)
 def test_compiles_whole(pairwise: str, algorithm: str):
     torch.compiler.reset()
     module = Operation(pairwise, algorithm)

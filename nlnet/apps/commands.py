@@ -176,7 +176,7 @@ def run_predict(
         items = tuple(VideoItem(path=file, label=None) for file in files)
         videos = VideoList(items=items, classes=loaded.classes, source=files[0])
         evaluation, _ = watched_evaluation(model, videos, loaded.config, here)
-    answers = []
+    answers: list[dict[str, Any]] = []
     for video in evaluation.videos:
         best = video.video.topk(min(top, len(loaded.classes)))
         ranked = {
@@ -196,9 +196,9 @@ def run_predict(
 
 def run_models(*, as_json: bool) -> None:
     """`nlnet models`."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in list_models():
-        macs = {}
+        macs: dict[str, int] = {}
         for variant, frames, side in (
             (("8x8", 8, 32),) if "_mini" in name else (("32x2", 32, 224), ("8x8", 8, 224))
         ):
@@ -261,7 +261,7 @@ def run_data_check(source: Path, *, root: Path | None, as_json: bool) -> int:
         checks = check_videos(videos, progress=lambda check: progress.advance(line))
     bad = [c for c in checks if c.error is not None]
     good = [c for c in checks if c.error is None]
-    lengths = sorted(c.num_frames for c in good)
+    lengths = sorted(c.num_frames or 0 for c in good)
     summary = {
         "source": str(source),
         "videos": len(videos.items),

@@ -21,7 +21,7 @@ from typing import Any
 
 from nlnet.apps.console import ERR, OUT, bar, table
 from nlnet.apps.recipes import DEMO_SPEC, DEMO_VIDEOS, RECIPES
-from nlnet.engine.rundir import RunDir, RunError, write_json
+from nlnet.engine.rundir import RunDir, RunError
 
 NETWORKS = {"local": "C2D, local", "control": "C2D + residual block", "nonlocal": "C2D + non-local block"}
 
@@ -207,7 +207,3 @@ def show(result: dict[str, Any], out: Path) -> None:
     OUT.print(
         f"report: {out / 'report.md'}, with curves and an attention picture; {result['seconds']:.0f} s in all"
     )
-
-
-def save_report(out: Path, result: dict[str, Any]) -> None:
-    write_json(out / "report.json", result)

@@ -18,7 +18,7 @@ from nlnet.data.clips import clip_indices, crop_offsets
 from nlnet.data.diagnostic import BLIND_TO_CUE, Item, additive_bound, make_clip
 from nlnet.engine.config import Config
 from nlnet.engine.loading import sampling
-from nlnet.engine.rundir import RunDir, atomically, write_json
+from nlnet.engine.rundir import RunDir, write_json, write_text
 from nlnet.models import VideoResNet, count
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def report(out: Path, runs: Sequence["Job"], *, seconds: float) -> dict[str, Any
     )
     picture(out, next(job for job in runs if job.name.startswith("nonlocal")))
     write_json(out / "report.json", result)
-    text = markdown(result)
-    atomically(out / "report.md", lambda temporary: temporary.write_text(text) and None)
+    write_text(out / "report.md", markdown(result))
     return result
 
 

@@ -68,8 +68,8 @@ class DataConfig(_Section):
     """Side of the square training crop, pixels."""
     scales: tuple[PositiveInt, PositiveInt] = (256, 320)
     """The shorter side is resized to an integer drawn from this closed range, pixels."""
-    flip: Fraction = 0.5
-    """Probability of a horizontal flip."""
+    flip: bool = True
+    """Flip half of the training clips horizontally; wrong where left and right carry meaning."""
     mean: float | tuple[float, float, float] = 0.45
     """Subtracted from RGB in [0, 1]."""
     std: float | tuple[float, float, float] = 0.225

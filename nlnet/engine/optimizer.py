@@ -61,7 +61,7 @@ def freeze_norms(model: nn.Module, transferred: Collection[str]) -> list[nn.Modu
     Fresh norms (γ = 0 after W_z) keep learning. The caller puts the returned modules back into eval mode
     whenever the model enters training.
     """
-    frozen = []
+    frozen: list[nn.Module] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.running_mean" in transferred:
             module.requires_grad_(False)

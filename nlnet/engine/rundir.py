@@ -57,9 +57,15 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text(text)
+
+    atomically(path, write)
+
+
 def write_json(path: Path, value: object) -> None:
-    text = json.dumps(value, indent=2) + "\n"
-    atomically(path, lambda temporary: temporary.write_text(text) and None)
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 class RunDir:
@@ -123,8 +129,7 @@ class RunDir:
     def rewind(self, iteration: int) -> None:
         """Drop the records after `iteration`: a resumed run writes them again."""
         kept = [record for record in self.metrics() if record["iteration"] <= iteration]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        atomically(self.metrics_path, lambda temporary: temporary.write_text(text) and None)
+        write_text(self.metrics_path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def save(self, name: str, checkpoint: Checkpoint) -> Path:
         """Write checkpoints/{name}.safetensors with its metadata."""

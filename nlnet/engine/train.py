@@ -266,7 +266,9 @@ class Trainer:
             batch = next(batches)
             meter.waited += time.perf_counter() - waited
             self._note_failures(iteration, batch)
-            clip, labels = self._clip(batch), batch.labels.to(self.world.device)
+            clip = self._clip(batch)
+            assert batch.labels is not None, "read_training_videos refuses lists without labels"
+            labels = batch.labels.to(self.world.device)
             last = step == config.accumulate - 1
             ddp = self.network if isinstance(self.network, DistributedDataParallel) else None
             with nullcontext() if last or ddp is None else ddp.no_sync():
