@@ -88,7 +88,7 @@ def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
 
 
 def make_videos(data: Path) -> None:
-    from nlnet.data.diagnostic import write_dataset
+    from nlnet.data.diagnostic_files import write_dataset
 
     if (data / "dataset.json").exists():
         return

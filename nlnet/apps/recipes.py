@@ -8,12 +8,15 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
+from nlnet.data.diagnostic import DiagnosticSpec
 from nlnet.engine.config import (
     Config,
     ConfigError,
+    DataConfig,
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
+    TestConfig,
     TrainingConfig,
     read_yaml,
 )
@@ -46,11 +49,55 @@ def finetune(model: str, variant: str) -> Config:
     )
 
 
+# The miniature study: 16-frame videos of 40×40 pixels, of which a clip takes 8 frames and a 36×36 crop.
+DEMO_SPEC = DiagnosticSpec(task="spacetime", height=40, width=40, frames=16, tile=14)
+DEMO_VIDEOS = {"train": 6000, "val": 200, "test": 500, "stills": 6600}
+MINIATURE = DataConfig(frames=8, stride=2, crop=36, scales=(40, 40), flip=False, workers=0, cache_gib=1.0)
+MINIATURE_TEST = TestConfig(clips=4, crops=3, short_side=40, crop=36, views_at_once=12)
+
+
+def demo_stills() -> Config:
+    """The 2-D network of the demo, pre-trained on single frames: 22 classes, digit × colour and the two cues.
+
+    The part that ImageNet plays in the paper. About 40 s of one core; 97 % of held-out stills.
+    """
+    return Config(
+        model=ModelConfig(name="c2d_mini", variant="8x8", dropout=0.0),
+        data=MINIATURE.model_copy(update={"frames": 1, "stride": 1}),
+        optimizer=OptimizerConfig(kind="adamw", lr=4e-3, reference_batch=128, clip_norm=5.0),
+        schedule=ScheduleConfig(iterations=400, policy="cosine", warmup=30),
+        training=TrainingConfig(batch=128, validate_every=200, checkpoint_every=200, precise_norm=20),
+        test=MINIATURE_TEST.model_copy(update={"clips": 1}),
+    )
+
+
+def demo(model: str) -> Config:
+    """A network of the demo, fine-tuned on the diagnostic videos from the stills' weights (init.weights).
+
+    The paper's road: inflate, insert with γ = 0, fine-tune with SGD. The embedded Gaussian takes the release's
+    scale 1/√d (without it the softmax saturates and learning starts late; docs/log.md). About a minute of one core.
+    """
+    return Config(
+        model=ModelConfig(
+            name=model, variant="8x8", dropout=0.0, convention="paper", scale=64**-0.5 if "_nl" in model else None
+        ),
+        data=MINIATURE,
+        optimizer=OptimizerConfig(lr=0.2, reference_batch=32, clip_norm=5.0),
+        schedule=ScheduleConfig(iterations=700, policy="cosine", warmup=30),
+        training=TrainingConfig(batch=32, validate_every=100, checkpoint_every=350, precise_norm=20),
+        test=MINIATURE_TEST,
+    )
+
+
 RECIPES: dict[str, Callable[[], Config]] = {
     f"{model}_{variant}": partial(kinetics, model, variant)
     for model in ("c2d_r50", "c2d_r50_nl5", "i3d_r50", "i3d_r50_nl5")
     for variant in ("32x2", "8x8")
 }
+RECIPES["demo_stills"] = demo_stills
+RECIPES["demo_local"] = partial(demo, "c2d_mini")
+RECIPES["demo_control"] = partial(demo, "c2d_mini_rb1")
+RECIPES["demo_nonlocal"] = partial(demo, "c2d_mini_nl1")
 RECIPES["finetune_i3d_r50_nl5_8x8"] = partial(finetune, "i3d_r50_nl5", "8x8")
 RECIPES["finetune_c2d_r50_nl5_8x8"] = partial(finetune, "c2d_r50_nl5", "8x8")
 

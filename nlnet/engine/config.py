@@ -48,6 +48,10 @@ class ModelConfig(_Section):
     groups: PositiveInt = 1
     nonlocal_norm: str = "batch"
     convention: str = "released"
+    pool_position: str | None = None
+    scale: float | None = None
+    init: str | None = None
+    out_bias: bool | None = None
     algorithm: str = "auto"
 
 

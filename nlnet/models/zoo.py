@@ -34,7 +34,7 @@ class Scale:
 SCALES = {
     "r50": Scale(blocks=(3, 4, 6, 3), width=64, stem_kernel=7, stem_pool=True, crop=224),
     "r101": Scale(blocks=(3, 4, 23, 3), width=64, stem_kernel=7, stem_pool=True, crop=224),
-    "mini": Scale(blocks=(1, 2, 2), width=16, stem_kernel=5, stem_pool=False, crop=32),
+    "mini": Scale(blocks=(1, 2, 2), width=16, stem_kernel=5, stem_pool=True, crop=36),
 }
 
 # Blocks sit after these residual blocks, counted from 0 (original release; for 10 in R101, which the paper
@@ -100,6 +100,10 @@ def create_model(
     groups: int = 1,
     nonlocal_norm: str = "batch",
     convention: str = "released",
+    pool_position: str | None = None,
+    scale: float | None = None,
+    init: str | None = None,
+    out_bias: bool | None = None,
     algorithm: str = "auto",
 ) -> VideoResNet:
     """Build a network of the paper by name (`list_models()`), initialised as the release does.
@@ -113,9 +117,9 @@ def create_model(
             "8x8" and "32x4" (the release's faster ones).
         padding, dropout, norm: see `VideoResNet`.
         stage: where one block goes (`places`).
-        pairwise, axis, subsample, groups, nonlocal_norm, convention, algorithm: see `NonLocalBlock`. The
-            networks default to the release's convention, because that is what its weights and counts mean;
-            "paper" is the text's.
+        pairwise, axis, subsample, groups, nonlocal_norm, convention, pool_position, scale, init, out_bias,
+            algorithm: see `NonLocalBlock`. The networks default to the release's convention, because that is
+            what its weights and counts mean; "paper" is the text's.
 
     Raises:
         ValueError: an unknown name or option; `WeightsError` for weights that do not fit.
@@ -127,25 +131,25 @@ def create_model(
         raise ValueError(f"unknown model {name!r}{hint} `nlnet models` lists all names")
     if variant not in TIMINGS:
         raise ValueError(f"variant: got {variant!r}, expected one of {', '.join(TIMINGS)}")
-    scale = SCALES[match["scale"]]
+    size = SCALES[match["scale"]]
     model = VideoResNet(
-        blocks=scale.blocks,
+        blocks=size.blocks,
         inflation=INFLATIONS[match["net"]],
         timing=TIMINGS[variant],
         padding=padding,
         num_classes=num_classes,
         dropout=dropout,
         norm=norm,
-        width=scale.width,
-        stem_kernel=scale.stem_kernel,
-        stem_pool=scale.stem_pool,
+        width=size.width,
+        stem_kernel=size.stem_kernel,
+        stem_pool=size.stem_pool,
     )
     if match["kind"] is not None:
         where = places(match["scale"], int(match["count"]), stage)
         if match["kind"] == "rb":
             for path in where:
                 number = int(path.split(".")[0].removeprefix("layer"))
-                attach(model, path, "control", ResidualControl(channels_of(scale, number), norm=norm))
+                attach(model, path, "control", ResidualControl(channels_of(size, number), norm=norm))
         else:
             insert_nonlocal(
                 model,
@@ -157,6 +161,10 @@ def create_model(
                 groups=groups,
                 norm=nonlocal_norm,
                 convention=convention,
+                pool_position=pool_position,
+                scale=scale,
+                init=init,
+                out_bias=out_bias,
                 algorithm=algorithm,
             )
     if weights is not None:
