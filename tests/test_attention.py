@@ -208,9 +208,13 @@ def test_models_that_do_not_fit() -> None:
     insert_nonlocal(looped, "conv")
     insert_nonlocal(folded, "conv")
     insert_nonlocal(unused, "unused")
-    with pytest.raises(ValueError, match="block 'conv.nonlocal_block' ran 8 times on this clip, expected once"):
+    with pytest.raises(
+        ValueError, match="block 'conv.nonlocal_block' ran 8 times on this clip, expected once"
+    ):
         attention_row(looped, clip(), (0, 0, 0))
-    with pytest.raises(ValueError, match=r"block 'conv.nonlocal_block' was given maps of shape \(8, 4, 48, 40\)"):
+    with pytest.raises(
+        ValueError, match=r"block 'conv.nonlocal_block' was given maps of shape \(8, 4, 48, 40\)"
+    ):
         attention_row(folded, clip(), (0, 0, 0))
     with pytest.raises(ValueError, match="block 'unused.nonlocal_block' ran 0 times on this clip"):
         attention_row(unused, clip(), (0, 0, 0))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from test_train import settings
+
 from nlnet.apps.cli import main
 from nlnet.apps.recipes import RECIPES, recipe_or_file
 from nlnet.engine.config import Config, ConfigError
-from safetensors.torch import load_file
-from test_train import settings
 
 
 @dataclass

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from test_train import run, settings
+
 from nlnet.apps.commands import load_network
 from nlnet.data import read_videos
 from nlnet.engine.config import override
 from nlnet.engine.distributed import choose_device, world
 from nlnet.engine.evaluate import evaluate
 from nlnet.engine.rundir import load_checkpoint
-from safetensors.torch import load_file
-from test_train import run, settings
 
 
 def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_train import settings
+
 from nlnet.data import TestTransform, TestViews, VideoItem, VideoList, read_videos
 from nlnet.engine.config import override
 from nlnet.engine.distributed import World, world
@@ -17,7 +19,6 @@ from nlnet.engine.evaluate import (
     score_views,
     training_window,
 )
-from test_train import settings
 
 
 @pytest.fixture

@@ -55,7 +55,9 @@ def test_image_net_keys_load_with_a_new_classifier():
     flat = randomised(create_model("c2d_mini", variant="8x8"))
     model = create_model("i3d_mini_nl1", num_classes=7, variant="8x8")
     fresh = model.fc.weight.clone()
-    report = load_weights(model, image_net_style(flat), may_miss=("fc.*", "*.nonlocal_block.*"), may_drop=("fc.*",))
+    report = load_weights(
+        model, image_net_style(flat), may_miss=("fc.*", "*.nonlocal_block.*"), may_drop=("fc.*",)
+    )
     assert set(report.mismatched) == {"fc.weight", "fc.bias"}
     assert "conv1.weight" in report.inflated
     assert "layer1.0.conv3.weight" in report.inflated

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+
 from nlnet.engine.config import OptimizerConfig
 from nlnet.engine.optimizer import create_optimizer, freeze_norms, parameter_groups, set_rate
 from nlnet.models import create_model
-from torch import nn
 
 
 def network(**options):

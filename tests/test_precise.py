@@ -1,9 +1,10 @@
 """Precise statistics are the averages over the batches, and leave no trace."""
 
 import torch
+from torch import nn
+
 from nlnet.engine.distributed import World
 from nlnet.engine.precise import precise_statistics
-from torch import nn
 
 ALONE = World(0, 1, torch.device("cpu"))
 

@@ -174,7 +174,9 @@ def test_seed_reproduces_and_the_example_changes_nothing() -> None:
 def test_device_and_dtype_are_the_hosts() -> None:
     model = net().double()
     insert_nonlocal(model, "layer1.1")
-    assert {p.dtype for p in nonlocal_blocks(model)["layer1.1.nonlocal_block"].parameters()} == {torch.float64}
+    assert {p.dtype for p in nonlocal_blocks(model)["layer1.1.nonlocal_block"].parameters()} == {
+        torch.float64
+    }
     assert model(image().double()).dtype == torch.float64
     meta = net().to("meta")
     insert_nonlocal(meta, {"layer1": "all"}, example_input=image().to("meta"))

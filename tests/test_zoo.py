@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from nlnet.surgery import nonlocal_blocks
 
 from nlnet.models import Skeleton, count, create_model, list_models
 from nlnet.models.zoo import PLACES, places
+from nlnet.surgery import nonlocal_blocks
 
 # Parameters (M) and multiply-adds (10⁹) of the released architecture, 400 classes: 32×2 and 8×8 at 224, 8×8
 # at 256. Counted on paper from the stage table, independently of this code.

@@ -15,7 +15,8 @@ from nlnet.apps.recipes import DEMO_SPEC, DEMO_VIDEOS
 from nlnet.attention import attention_row
 from nlnet.data import TestTransform, Video, normalize
 from nlnet.data.clips import clip_indices, crop_offsets
-from nlnet.data.diagnostic import BLIND_TO_CUE, Item, additive_bound, make_clip
+from nlnet.data.diagnostic import Item, make_clip
+from nlnet.data.diagnostic_bounds import additive_bound, blind_rate
 from nlnet.engine.config import Config
 from nlnet.engine.loading import sampling
 from nlnet.engine.rundir import RunDir, write_json, write_text
@@ -37,15 +38,14 @@ def report(out: Path, runs: Sequence["Job"], *, seconds: float) -> dict[str, Any
         ours > max(others)
         for ours, *others in zip(*(n["video_top1"] for n in reversed(networks)), strict=True)
     ]
-    bound = additive_bound(DEMO_SPEC)
     test = json.loads((runs[0].run / "test" / "summary.json").read_text())
     result = {
         "title": f"Colour-cued digits in space and time apart: {test['scored']} held-out videos, "
         f"{test['views_per_video']} views each",
         "networks": networks,
         "yardsticks": [
-            f"guessing: 10.0 %; blind to the cue, however well digits are read: {100 * BLIND_TO_CUE:.1f} %",
-            f"the best sum of local evidence (logistic regression on the true digits, colours and cue): {100 * bound:.1f} %",
+            f"guessing reaches 10.0 %, reading every digit but not the cue {100 * blind_rate():.1f} %",
+            f"no sum of local evidence can exceed {100 * additive_bound():.1f} % (nlnet/data/diagnostic_bounds.py)",
         ],
         "nonlocal_wins_on_every_seed": all(wins),
         "seeds": len(wins),
@@ -56,7 +56,7 @@ def report(out: Path, runs: Sequence["Job"], *, seconds: float) -> dict[str, Any
     curves(
         {job.name: RunDir(job.run).metrics() for job in runs},
         out / "curves.png",
-        chance={"blind to the cue": 100 * BLIND_TO_CUE},
+        chance={"blind to the cue": 100 * blind_rate()},
     )
     picture(out, next(job for job in runs if job.name.startswith("nonlocal")))
     write_json(out / "report.json", result)

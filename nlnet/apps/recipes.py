@@ -49,11 +49,11 @@ def finetune(model: str, variant: str) -> Config:
     )
 
 
-# The miniature study: 16-frame videos of 40×40 pixels, of which a clip takes 8 frames and a 36×36 crop.
-DEMO_SPEC = DiagnosticSpec(task="spacetime", height=40, width=40, frames=16, tile=14)
+# The miniature study: 18-frame videos of 36×36 pixels, of which a clip takes 8 frames and a 32×32 crop.
+DEMO_SPEC = DiagnosticSpec(task="spacetime", height=36, width=36, frames=18, tile=14, visible=4)
 DEMO_VIDEOS = {"train": 6000, "val": 200, "test": 500, "stills": 6600}
-MINIATURE = DataConfig(frames=8, stride=2, crop=36, scales=(40, 40), flip=False, workers=0, cache_gib=1.0)
-MINIATURE_TEST = TestConfig(clips=4, crops=3, short_side=40, crop=36, views_at_once=12)
+MINIATURE = DataConfig(frames=8, stride=2, crop=32, scales=(36, 36), flip=False, workers=0, cache_gib=1.0)
+MINIATURE_TEST = TestConfig(clips=4, crops=3, short_side=36, crop=32, views_at_once=12)
 
 
 def demo_stills() -> Config:
@@ -63,11 +63,11 @@ def demo_stills() -> Config:
     """
     return Config(
         model=ModelConfig(name="c2d_mini", variant="8x8", dropout=0.0),
-        data=MINIATURE.model_copy(update={"frames": 1, "stride": 1}),
-        optimizer=OptimizerConfig(kind="adamw", lr=4e-3, reference_batch=128, clip_norm=5.0),
-        schedule=ScheduleConfig(iterations=400, policy="cosine", warmup=30),
+        data=MINIATURE.model_copy(update={"frames": 1, "stride": 1, "crop": 24, "scales": (28, 28)}),
+        optimizer=OptimizerConfig(lr=0.2, reference_batch=128, clip_norm=5.0),
+        schedule=ScheduleConfig(iterations=600, policy="cosine", warmup=30),
         training=TrainingConfig(batch=128, validate_every=200, checkpoint_every=200, precise_norm=20),
-        test=MINIATURE_TEST.model_copy(update={"clips": 1}),
+        test=MINIATURE_TEST.model_copy(update={"clips": 1, "crop": 24, "short_side": 28}),
     )
 
 
@@ -79,7 +79,11 @@ def demo(model: str) -> Config:
     """
     return Config(
         model=ModelConfig(
-            name=model, variant="8x8", dropout=0.0, convention="paper", scale=64**-0.5 if "_nl" in model else None
+            name=model,
+            variant="8x8",
+            dropout=0.0,
+            convention="paper",
+            scale=64**-0.5 if "_nl" in model else None,
         ),
         data=MINIATURE,
         optimizer=OptimizerConfig(lr=0.2, reference_batch=32, clip_norm=5.0),

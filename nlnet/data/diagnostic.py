@@ -18,7 +18,7 @@ Time is a ring: slots may wrap around the end of the clip, so that a test view t
 cuts at most ``margin`` pixels off any side loses nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
@@ -39,6 +39,7 @@ class DiagnosticSpec:
     """What a diagnostic data set is; sizes in pixels, times in frames, noise as a share of full brightness.
 
     ``visible`` frames show an item and at least ``gap`` empty frames follow it (tasks time and spacetime).
+    ``still`` is the side of a pre-training still, which one item fills to a good part, as in an image data set.
     ``distance`` is the step between the corner places, centre to centre; None = as far as ``margin`` and ``jitter`` let.
     """
 
@@ -53,6 +54,7 @@ class DiagnosticSpec:
     jitter: int = 2
     distance: int | None = None
     noise: float = 0.04
+    still: int = 28
     seed: int = 0
 
 
@@ -181,7 +183,8 @@ def make_clip(spec: DiagnosticSpec, split: Split, index: int) -> Clip:
 
 
 def make_still(spec: DiagnosticSpec, split: Split, index: int) -> tuple[np.ndarray, int]:
-    """One frame with one item anywhere inside the margin, and its class, a row of STILL_CLASSES."""
+    """One small frame with one item anywhere inside the margin, and its class, a row of STILL_CLASSES."""
+    spec = replace(spec, height=spec.still, width=spec.still)
     rng = np.random.default_rng(
         [spec.seed, get_args(Task).index(spec.task), get_args(Split).index(split), index, 1]
     )

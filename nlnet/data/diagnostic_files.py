@@ -1,8 +1,8 @@
 """The diagnostic as files: encoded .mp4 videos and .png stills in class folders, like anyone's data set.
 
-    root/{train,val,test}/{digit}/{index}.mp4      clips (`make_clip`)
-    root/stills/{train,val}/{class}/{index}.png    frames for pre-training a 2-D network (`make_still`)
-    root/dataset.json                              what they are and how they were made
+root/{train,val,test}/{digit}/{index}.mp4      clips (`make_clip`)
+root/stills/{train,val}/{class}/{index}.png    frames for pre-training a 2-D network (`make_still`)
+root/dataset.json                              what they are and how they were made
 """
 
 import json
@@ -72,7 +72,8 @@ def write_dataset(
             done += written
             progress(done, total)
         (partial_root / "dataset.json").write_text(
-            json.dumps(facts | {"made_with": {"av": av.__version__, "numpy": version("numpy")}}, indent=2) + "\n"
+            json.dumps(facts | {"made_with": {"av": av.__version__, "numpy": version("numpy")}}, indent=2)
+            + "\n"
         )
         partial_root.rename(root)
     finally:

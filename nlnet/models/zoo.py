@@ -34,7 +34,7 @@ class Scale:
 SCALES = {
     "r50": Scale(blocks=(3, 4, 6, 3), width=64, stem_kernel=7, stem_pool=True, crop=224),
     "r101": Scale(blocks=(3, 4, 23, 3), width=64, stem_kernel=7, stem_pool=True, crop=224),
-    "mini": Scale(blocks=(1, 2, 2), width=16, stem_kernel=5, stem_pool=True, crop=36),
+    "mini": Scale(blocks=(1, 2, 2), width=16, stem_kernel=5, stem_pool=True, crop=32),
 }
 
 # Blocks sit after these residual blocks, counted from 0 (original release; for 10 in R101, which the paper
