@@ -9,6 +9,7 @@ that was stopped goes on where it was.
 """
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -67,13 +68,14 @@ def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
     """`nlnet demo`. Exit code 1 where the non-local network did not win."""
     from nlnet.apps.demo_report import report
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the runs are ended, too
     start = time.perf_counter()
     data = out / "data"
     with phase("1. videos: colour-cued digits, in space and time apart"):
         make_videos(data)
     with phase("2. stills: the 2-D network learns digits and colours"):
         work([stills_job(out, data)], at_once=1)
-    with phase(f"3. fine-tuning: {len(NETWORKS)} networks × {seeds} seeds, then 30-view style tests"):
+    with phase(f"3. fine-tuning: {len(NETWORKS)} networks × {seeds} seeds, each tested on many views"):
         runs = fine_tuning_jobs(out, data, seeds)
         work(runs, at_once=min(jobs or os.cpu_count() or 1, len(runs)))
     with phase("4. report"):
@@ -128,8 +130,8 @@ def fine_tuning_jobs(out: Path, data: Path, seeds: int) -> list[Job]:
 
 def work(jobs: Sequence[Job], *, at_once: int) -> None:
     """Run every job, `at_once` at a time, with a bar for each; stop all if one fails."""
-    threads = max(1, (os.cpu_count() or 1) // at_once)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    # the miniature's layers are too small for threads: one core each is fastest, above all on a busy machine
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     waiting, running = list(jobs), list[tuple[Job, Iterator[None]]]()
     progress = bar()
     with progress:

@@ -51,7 +51,7 @@ def finetune(model: str, variant: str) -> Config:
 
 # The miniature study: 18-frame videos of 36×36 pixels, of which a clip takes 8 frames and a 32×32 crop.
 DEMO_SPEC = DiagnosticSpec(task="spacetime", height=36, width=36, frames=18, tile=14, visible=4)
-DEMO_VIDEOS = {"train": 6000, "val": 200, "test": 500, "stills": 6600}
+DEMO_VIDEOS = {"train": 5000, "val": 200, "test": 500, "stills": 6600}
 MINIATURE = DataConfig(frames=8, stride=2, crop=32, scales=(36, 36), flip=False, workers=0, cache_gib=1.0)
 MINIATURE_TEST = TestConfig(clips=4, crops=3, short_side=36, crop=32, views_at_once=12)
 
@@ -87,8 +87,8 @@ def demo(model: str) -> Config:
         ),
         data=MINIATURE,
         optimizer=OptimizerConfig(lr=0.2, reference_batch=32, clip_norm=5.0),
-        schedule=ScheduleConfig(iterations=700, policy="cosine", warmup=30),
-        training=TrainingConfig(batch=32, validate_every=100, checkpoint_every=350, precise_norm=20),
+        schedule=ScheduleConfig(iterations=600, policy="cosine", warmup=30),
+        training=TrainingConfig(batch=32, validate_every=100, checkpoint_every=300, precise_norm=10),
         test=MINIATURE_TEST,
     )
 

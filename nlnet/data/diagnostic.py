@@ -57,6 +57,36 @@ class DiagnosticSpec:
     still: int = 28
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise ValueError(f"task: got {self.task!r}, expected one of {', '.join(get_args(Task))}")
+        if min(self.jitter, self.margin, self.gap, self.seed) < 0 or self.visible < 1 or self.tile < 3:
+            raise ValueError(
+                f"expected jitter, margin, gap and seed ≥ 0, visible ≥ 1 and tile ≥ 3, got jitter {self.jitter}, "
+                f"margin {self.margin}, gap {self.gap}, seed {self.seed}, visible {self.visible}, tile {self.tile}"
+            )
+        if self.still < 2 * self.margin + self.tile:
+            raise ValueError(
+                f"still: got {self.still} pixels, expected two margins and a tile, {2 * self.margin + self.tile}"
+            )
+        self._check_places()
+        ring = 3 * (self.visible + self.gap)
+        if self.task != "space" and self.frames < ring:
+            raise ValueError(
+                f"frames: got {self.frames}, expected room for three slots of visible + gap frames, {ring}"
+            )
+
+    def _check_places(self) -> None:
+        """Places may overlap where items are apart in time, never in one frame."""
+        room = min(self.height, self.width) - 2 * self.margin - self.tile - self.jitter
+        step = room if self.distance is None else self.distance
+        least = self.tile + self.jitter if self.task == "space" else 1 if self.task == "spacetime" else 0
+        if not least <= step <= room:
+            raise ValueError(
+                f"distance: places are {step} pixels apart, expected {least} to {room} for task {self.task!r} in "
+                f"{self.height}×{self.width}; change height, width, tile, margin, jitter or distance"
+            )
+
 
 @dataclass(frozen=True)
 class Item:
@@ -164,13 +194,14 @@ def _moments(spec: DiagnosticSpec, rng: np.random.Generator) -> list[tuple[int, 
 
 
 def make_clip(spec: DiagnosticSpec, split: Split, index: int) -> Clip:
+    """Clip `index` of a split: always the same for the same arguments. Labels go round, index mod 10."""
     rng = np.random.default_rng(
         [spec.seed, get_args(Task).index(spec.task), get_args(Split).index(split), index, 0]
     )
     label, cue = index % 10, COLORS[rng.integers(2)]
     other = int((label + rng.integers(1, 10)) % 10)
     frames = _background(spec, spec.frames, rng)
-    items = []
+    items: list[Item] = []
     for color, place, moments in zip((*COLORS, cue), _places(spec, rng), _moments(spec, rng), strict=True):
         digit = None if len(items) == 2 else label if color == cue else other
         writing = None if digit is None else int(rng.choice(handwritings()[1][split, digit]))
@@ -179,7 +210,8 @@ def make_clip(spec: DiagnosticSpec, split: Split, index: int) -> Clip:
         frames[list(moments), top : top + spec.tile, left : left + spec.tile] = _draw_item(
             spec, color, writing, rng
         )
-    return Clip(_expose(frames, spec.noise, rng), label, tuple(items))
+    red, green, cued = items
+    return Clip(_expose(frames, spec.noise, rng), label, (red, green, cued))
 
 
 def make_still(spec: DiagnosticSpec, split: Split, index: int) -> tuple[np.ndarray, int]:
