@@ -28,7 +28,7 @@ DENSE = DiagnosticSpec(frames=18, tile=14, visible=4)
 def test_a_clip_is_a_function_of_its_arguments(task):
     spec = DiagnosticSpec(task=task)
     before = [make_clip(spec, "train", i) for i in (3, 4)]
-    np.random.seed(0)  # noqa: NPY002 - global state must not matter
+    np.random.seed(0)  # global state must not matter
     again = [make_clip(spec, "train", i) for i in (4, 3)][::-1]
     for one, two in zip(before, again, strict=True):
         assert (one.frames == two.frames).all()
@@ -155,12 +155,8 @@ def test_slots_leave_the_gap_on_the_ring(visible, gap, spare, index):
 def test_items_wrap_around_the_end_and_come_in_any_order():
     clips = [make_clip(DENSE, "train", index) for index in range(120)]
     assert any({0, DENSE.frames - 1} <= set(item.frames) for clip in clips for item in clip.items)
-    starts = {np.argsort([min(i.frames) for i in clip.items]).tobytes() for clip in clips}
-    assert len(starts) == 6
-    assert {len({f for c in clips for f in i.frames}) for c in clips[:1] for i in c.items} <= {
-        DENSE.frames,
-        4,
-    }
+    orders = {tuple(np.argsort([min(item.frames) for item in clip.items])) for clip in clips}
+    assert len(orders) == 6
 
 
 def test_a_clip_of_eight_frames_at_stride_two_never_loses_an_item():
@@ -200,7 +196,6 @@ def test_stills_go_through_the_classes_and_are_pure():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "spacetme"}, r"task: got 'spacetme', expected one of space, time, spacetime"),
         ({"jitter": -1}, r"got jitter -1"),
         ({"visible": 0}, r"visible 0"),
         ({"still": 10}, r"still: got 10 pixels, expected two margins and a tile, 20"),
@@ -213,3 +208,18 @@ def test_stills_go_through_the_classes_and_are_pure():
 def test_a_spec_that_cannot_be_says_why(change, message):
     with pytest.raises(ValueError, match=message):
         DiagnosticSpec(**change)
+
+
+@pytest.mark.unhooked  # the runtime checker would stop it first
+def test_an_unknown_task_names_the_known_ones():
+    with pytest.raises(ValueError, match="task: got 'spacetme', expected one of space, time, spacetime"):
+        DiagnosticSpec(task="spacetme")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_item_visits_every_corner(task):
+    """Where an item is says nothing about what it is."""
+    spec = DiagnosticSpec(task=task, jitter=0)
+    clips = [make_clip(spec, "train", index) for index in range(80)]
+    for number in range(3):
+        assert len({(clip.items[number].top, clip.items[number].left) for clip in clips}) == 4

@@ -88,7 +88,7 @@ def picture(out: Path, job: "Job", *, index: int = 3) -> None:
     path = next((out / "data" / "test").glob(f"*/{index:05d}.mp4"))
     clip, corner = centre_clip(path, checkpoint.config)
     rows, titles = [], []
-    for item in truth.items:
+    for item in reversed(truth.items):  # the cue first: it must find its partner
         query = position(item, checkpoint.config, corner)
         (attention,) = attention_row(model, normalized(clip, checkpoint.config), query).values()
         rows.append((query, attention))

@@ -58,7 +58,7 @@ def curves(
     for panel in (left, right):
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
-    right.legend(frameon=False, loc="center right")
+    right.legend(frameon=False, loc="lower right")
     save(figure, path)
 
 
