@@ -1,28 +1,40 @@
 # `make demo` runs the main job on a fresh machine, `make test` runs the tests. Both set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+# a process a core, one thread each; the tests of a file stay together
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 CHECKED := nlnet.ops,nlnet.norms,nlnet.block,nlnet.surgery,nlnet.attention,nlnet.models,nlnet.data,beartype.beartype
+
+INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: setup demo test test-slow lint clean
 
-setup: .venv/.ok
+setup: .venv/.dev
 
-.venv/.ok: pyproject.toml constraints.txt
+.venv/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nlnet needs Python 3.11 or later; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: setup
+# What the command needs, and what tests and lint need besides.
+.venv/.video: .venv/.made pyproject.toml constraints.txt
+	$(INSTALL) -e '.[video]'
+	touch $@
+
+.venv/.dev: .venv/.video
+	$(INSTALL) -e '.[dev]'
+	touch $@
+
+demo: .venv/.video
 	$(BIN)/nlnet demo
 
 # The second call runs without the runtime shape checker, which torch.compile cannot trace.
 test: setup
-	$(BIN)/python -m pytest -m "not unhooked and not slow" --jaxtyping-packages=$(CHECKED)
-	$(BIN)/python -m pytest -m "unhooked and not slow"
+	$(PYTEST) -m "not unhooked and not slow" --jaxtyping-packages=$(CHECKED)
+	$(PYTEST) -m "unhooked and not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check .
