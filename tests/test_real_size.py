@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 from conftest import write_video
-from nlnet.engine.rundir import RunDir
 from safetensors.torch import load_file
 from test_cli import nlnet
+
+from nlnet.engine.rundir import RunDir
 
 
 @pytest.fixture(scope="module")

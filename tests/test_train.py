@@ -153,6 +153,15 @@ def test_nothing_to_freeze(color_videos, tmp_path):
         run(settings(color_videos, "training.frozen_norm=true"), tmp_path)
 
 
+@pytest.fixture
+def without_onednn():
+    """torch 2.13's oneDNN gives bf16 gradients that are no numbers at odd sizes, now and then (docs/log.md)."""
+    torch.backends.mkldnn.enabled = False
+    yield
+    torch.backends.mkldnn.enabled = True
+
+
+@pytest.mark.usefixtures("without_onednn")
 def test_bfloat16_trains(color_videos, tmp_path):
     outcome = run(settings(color_videos, "training.precision=bf16", "schedule.iterations=2"), tmp_path)
     assert outcome.iteration == 2

@@ -120,9 +120,9 @@ def test_the_control_matches_the_parameters(name):
 @pytest.mark.parametrize("training", [True, False])
 def test_added_blocks_start_as_the_identity(kind, training):
     torch.manual_seed(0)
-    plain = create_model("c2d_mini", num_classes=3, variant="8x8", dropout=0).train(training)
+    plain = create_model("c2d_mini", num_classes=3, variant="8x8", dropout=0.0).train(training)
     model = create_model(
-        f"c2d_mini_{kind}", num_classes=3, variant="8x8", dropout=0, weights=plain.state_dict()
+        f"c2d_mini_{kind}", num_classes=3, variant="8x8", dropout=0.0, weights=plain.state_dict()
     )
     x = torch.randn(2, 3, 8, 32, 32)
     assert torch.equal(model.train(training)(x), plain(x))
