@@ -129,3 +129,9 @@ def test_an_oracle_that_relates_is_always_right():
     for i in range(50):
         red, green, cue = make_clip(SPEC, "test", i).items
         assert make_clip(SPEC, "test", i).label == (red if cue.color == "red" else green).digit
+
+
+@pytest.mark.parametrize("task", ["space", "time", "spacetime"])
+def test_every_task_can_be_written_as_it_is_offered(task, tmp_path):
+    write_dataset(DiagnosticSpec(task=task), tmp_path / "data", {"train": 10, "stills": 22})
+    assert len(read_videos(tmp_path / "data" / "train").items) == 10

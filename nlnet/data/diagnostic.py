@@ -216,10 +216,11 @@ def make_clip(spec: DiagnosticSpec, split: Split, index: int) -> Clip:
 
 def make_still(spec: DiagnosticSpec, split: Split, index: int) -> tuple[np.ndarray, int]:
     """One small frame with one item anywhere inside the margin, and its class, a row of STILL_CLASSES."""
-    spec = replace(spec, height=spec.still, width=spec.still)
     rng = np.random.default_rng(
         [spec.seed, get_args(Task).index(spec.task), get_args(Split).index(split), index, 1]
     )
+    # one item: the rules for the places of three do not apply
+    spec = replace(spec, task="time", height=spec.still, width=spec.still, distance=None)
     label = index % len(STILL_CLASSES)
     color, digit = COLORS[label // 10 if label < 20 else label - 20], label % 10 if label < 20 else None
     frames = _background(spec, 1, rng)
