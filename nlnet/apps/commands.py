@@ -1,7 +1,8 @@
 """The verbs that work on runs and data: each turns arguments into calls of the engine and prints the outcome."""
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from nlnet.apps.cli import print_json
 from nlnet.apps.console import OUT, TrainingDisplay, bar, facts, table
 from nlnet.apps.recipes import RECIPES, recipe_or_file
 from nlnet.data import VideoItem, VideoList, check_videos, read_videos
+from nlnet.data.diagnostic import DiagnosticSpec
+from nlnet.data.diagnostic_files import write_dataset
 from nlnet.engine.config import Config, ConfigError, override
 from nlnet.engine.distributed import World, world
 from nlnet.engine.evaluate import Evaluation, build_model, evaluate
@@ -232,22 +235,24 @@ def _giga(macs: int | None) -> str | None:
     return None if macs is None else f"{macs / 1e9:.3f}" if macs < 1e9 else f"{macs / 1e9:.2f}"
 
 
-def run_data_make(out: Path, *, task: str, counts: dict[str, int], stills: int, seed: int) -> None:
-    """`nlnet data make`."""
-    from nlnet.data.diagnostic import DiagnosticSpec
-    from nlnet.data.diagnostic_files import write_dataset
-
-    spec = DiagnosticSpec(task=task, seed=seed)  # type: ignore[arg-type]
-    start = time.perf_counter()
+def write_videos(spec: DiagnosticSpec, out: Path, counts: Mapping[str, int]) -> None:
+    """Write the diagnostic with a bar, on every core; the same data set is left alone, another one is refused."""
     progress = bar()
     with progress:
         line = progress.add_task("writing videos", total=None, note="")
         write_dataset(
             spec,
             out,
-            counts | {"stills": stills},
+            counts,
+            processes=os.cpu_count() or 1,
             progress=lambda done, total: progress.update(line, completed=done, total=total),
         )
+
+
+def run_data_make(out: Path, *, task: str, counts: dict[str, int], stills: int, seed: int) -> None:
+    """`nlnet data make`."""
+    start = time.perf_counter()
+    write_videos(DiagnosticSpec(task=task, seed=seed), out, counts | {"stills": stills})  # type: ignore[arg-type]
     OUT.print(
         f"{out}: {sum(counts.values())} videos and {stills} stills in {time.perf_counter() - start:.0f} s"
     )

@@ -66,13 +66,14 @@ class Job:
 
 def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
     """`nlnet demo`. Exit code 1 where the non-local network did not win."""
+    from nlnet.apps.commands import write_videos
     from nlnet.apps.demo_report import report
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the runs are ended, too
     start = time.perf_counter()
     data = out / "data"
     with phase("1. videos: colour-cued digits, in space and time apart"):
-        make_videos(data)
+        write_videos(DEMO_SPEC, data, DEMO_VIDEOS)
     with phase("2. stills: the 2-D network learns digits and colours"):
         work([stills_job(out, data)], at_once=1)
     with phase(f"3. fine-tuning: {len(NETWORKS)} networks × {seeds} seeds, each tested on many views"):
@@ -87,23 +88,6 @@ def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
     else:
         show(result, out)
     return 0 if result["nonlocal_wins_on_every_seed"] else 1
-
-
-def make_videos(data: Path) -> None:
-    from nlnet.data.diagnostic_files import write_dataset
-
-    if (data / "dataset.json").exists():
-        return
-    progress = bar()
-    with progress:
-        line = progress.add_task("writing .mp4 files", total=None, note="")
-        write_dataset(
-            DEMO_SPEC,
-            data,
-            DEMO_VIDEOS,
-            processes=os.cpu_count() or 1,
-            progress=lambda done, total: progress.update(line, completed=done, total=total),
-        )
 
 
 def stills_job(out: Path, data: Path) -> Job:
