@@ -1,221 +1,233 @@
-"""Where does this position look: one affinity row of every block in a network, without the N×M map.
+"""Where does a position look: affinity rows of every block in a network, without the N×M map (Figure 3 of the paper).
 
-The clip's position is followed to each block's grid by the network's own geometry: every convolution and pool turns
-the places of its input's cells into those of its output's, place(i) = first + step·i along each axis, in clip
-coordinates. So an unpadded pool or an uneven stride is mapped exactly, which the ratio of the sizes does not do.
+`observe` runs the network once and keeps what each block compares, θ of its positions and φ of its keys; a row of any
+position is then one product, O(M). The clip's positions are followed to each block's grid, and the keys back to the
+clip, by the network's own geometry (`nlnet.places`).
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from nlnet.block import NonLocalBlock
+from nlnet.block import OPERATORS, NonLocalBlock
 from nlnet.hosts import evaluating
+from nlnet.places import Frame, Geometry, Places, mark, nearest_cell, places_of, proportional
 
-
-class Places(NamedTuple):
-    """Where the cells of a map lie along one axis of the clip: cell i is centred on `first` + `step`·i."""
-
-    first: float
-    step: float
-
-
-Frame = tuple[Places, ...]
-
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-MAX_POOLS = ("max_pool1d", "max_pool2d", "max_pool3d")
-POOLS = (*MAX_POOLS, "avg_pool1d", "avg_pool2d", "avg_pool3d")
+Position = Sequence[int | float]
+"""(t, y, x) in the clip's own frames, rows and columns; (y, x) of an image, (t,) of a sequence."""
 
 
 def attention_row(
-    model: nn.Module, clip: Float[Tensor, "*batch_channels_and_grid"], position: Sequence[int]
+    model: nn.Module, clip: Float[Tensor, "*batch_channels_and_grid"], position: Position
 ) -> dict[str, Tensor]:
     """f(x_i, x_j)/C(x) of the position i for all j, from every non-local block: {path: map over the block's keys}.
+
+    `observe` for a single position: the maps (T', H', W') of `Observation.rows`. Arguments and errors are theirs.
+    """
+    return {path: rows[0] for path, rows in observe(model, clip).rows([position]).items()}
+
+
+def observe(model: nn.Module, clip: Float[Tensor, "*batch_channels_and_grid"]) -> "Observation":
+    """One forward pass in evaluation mode without gradient, and what every non-local block compared in it.
 
     Args:
         model: any network with non-local blocks, on any device, in any mode (which is restored).
         clip: one input as the network takes it, normalised: (3, T, H, W) or (1, 3, T, H, W); an image (3, H, W) or a
             sequence (C, T) for networks that take those.
-        position: (t, y, x) in the clip's own frames, rows and columns; (y, x) of an image, (t,) of a sequence.
 
-    Returns:
-        Maps (T', H', W') on each block's grid of keys, which has half the rows and columns of the block's input where
-        it pools them. Softmax rows sum to 1; the others are f/M, signed for the dot product.
-
-    One forward pass in evaluation mode without gradient, then O(M) a block. A block that works on the whole clip gets
-    the cell whose centre is nearest to the position (`nearest_cell`).
+    Memory: O((N + M)·D) a block.
 
     Raises:
         ValueError: a model without blocks or whose blocks did not each run once on this clip, a clip of more than
-            one sample or of other axes than the position, a position outside the clip.
+            one sample or of other axes than the blocks'.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: a compiled graph calls no hooks
     blocks = {path: module for path, module in model.named_modules() if isinstance(module, NonLocalBlock)}
     if not blocks:
         raise ValueError("the model has no non-local block: put some in with insert_nonlocal")
-    ndim = len(position)
+    ndim = next(iter(blocks.values())).ndim
     if clip.ndim == ndim + 1:
         clip = clip[None]
-    if clip.ndim != ndim + 2 or clip.shape[0] != 1:
+    if not 3 <= clip.ndim <= 5 or clip.shape[0] != 1:
         raise ValueError(
-            f"got a clip of shape {tuple(clip.shape)} with position {tuple(position)}, expected one clip: (C, T, H, W) "
-            "with (t, y, x), (C, H, W) with (y, x) or (C, T) with (t,), or the same with a batch of one"
+            f"got a clip of shape {tuple(clip.shape)}, expected one clip of channels and {ndim} axes, or a batch of one"
         )
     size = tuple(clip.shape[2:])
-    if not all(0 <= p < n for p, n in zip(position, size, strict=True)):
-        raise ValueError(f"position: got {tuple(position)}, expected inside the clip's grid {size}")
     parameter = next(iter(blocks.values())).W_z.weight
-    inputs, frames = _block_inputs(model, blocks, clip.to(parameter.device, parameter.dtype))
-    rows = {}
+    passes = _passes(model, blocks, clip.to(parameter.device, parameter.dtype))
     with torch.no_grad():
-        for path, block in blocks.items():
-            x = inputs[path]
-            grid = tuple(x.shape[2:])
-            frame = frames[path] or proportional(size, grid)
-            query = tuple(
-                nearest_cell(p, places, n) for p, places, n in zip(position, frame, grid, strict=True)
-            )
-            rows[path] = block.affinity_rows(x, query)[0]
-    return rows
+        looks = {path: _look(block, *passes[path], size) for path, block in blocks.items()}
+    return Observation(size, looks)
 
 
-def nearest_cell(position: int, places: Places, cells: int) -> int:
-    """Index of the cell whose centre is nearest to `position`; the earlier of two, and inside the grid.
+@dataclass(frozen=True)
+class Look:
+    """What one block compared in one forward pass, and where its positions and keys lie."""
 
-    Border cells thus answer for what lies beyond their centres, such as the rows that an unpadded pool drops.
-    """
-    return min(max(math.ceil((position - places.first) / places.step - 0.5), 0), cells - 1)
+    block: NonLocalBlock
+    theta: Tensor
+    """(1, D, *grid)"""
+    phi: Tensor
+    """(1, D, *keys)"""
+    response: Tensor
+    """‖norm(W_z y_i)‖ over the channels, on the grid: how much the block changed each position."""
+    places: Frame
+    """Of the grid of queries."""
+    centres: tuple[Tensor, ...]
+    """Of the grid of keys, an axis each."""
 
-
-def proportional(size: Sequence[int], grid: Sequence[int]) -> Frame:
-    """Places of a grid whose cells share the clip out evenly: what is assumed where the geometry is lost.
-
-    That is after an operation that changes the grid and is none of those that `Geometry` knows.
-    """
-    return tuple(Places((n / cells - 1) / 2, n / cells) for n, cells in zip(size, grid, strict=True))
-
-
-class Geometry(TorchFunctionMode):
-    """Follows the places of a clip's cells through every torch function that runs inside the context.
-
-    A window of k cells, stride s, padding p and dilation d puts output cell o at input cell s·o − p + d(k − 1)/2,
-    its centre; adaptive pools and resizing share the grid out evenly. Functions that keep the grid keep the places.
-    Others (slices, transposed convolutions, reshapes) lose them. Places travel as an attribute of the tensors, so
-    that no activation is kept alive.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        sources = [value for value in _tensors((*args, *kwargs.values())) if places_of(value) is not None]
-        for output in _tensors([result]) if sources else ():
-            if places_of(output) is None:
-                frame = _moved(getattr(func, "__name__", ""), sources, output, args, kwargs)
-                if frame is not None:
-                    mark(output, frame)
-        return result
-
-
-def mark(x: Tensor, frame: Frame) -> None:
-    """Say where the cells of `x` lie."""
-    setattr(x, "_nlnet_places", frame)  # noqa: B010  (a plain assignment is an error to the type checker)
-
-
-def places_of(x: Tensor) -> Frame | None:
-    """Where the cells of `x` lie in the clip, or None where that is unknown."""
-    return getattr(x, "_nlnet_places", None)
-
-
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """The tensors among `values` and inside its lists and tuples."""
-    flat: list[Any] = []
-    for value in values:
-        flat += value if isinstance(value, list | tuple) else [value]
-    return [value for value in flat if isinstance(value, Tensor)]
-
-
-def _moved(
-    name: str, sources: list[Tensor], output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Frame | None:
-    """The places of `output`, which the function `name` made from `sources`."""
-    x = sources[0]
-    frame, grid, cells = places_of(x), x.shape[2:], output.shape[2:]
-    if frame is None or len(cells) != len(frame):
-        return None
-
-    def argument(index: int, key: str, default: Any) -> Any:
-        value = args[index] if len(args) > index else kwargs.get(key, default)
-        return default if value is None else value
-
-    if name in CONVOLUTIONS or name in POOLS:
-        if name in CONVOLUTIONS:
-            kernel = tuple(argument(1, "weight", None).shape[2:])
-            stride, padding, dilation = (
-                argument(3, "stride", 1),
-                argument(4, "padding", 0),
-                argument(5, "dilation", 1),
-            )
-        else:
-            kernel = argument(1, "kernel_size", None)
-            stride, padding = argument(2, "stride", None) or kernel, argument(3, "padding", 0)
-            dilation = argument(4, "dilation", 1) if name in MAX_POOLS else 1
-        windows = (_each(value, len(frame)) for value in (kernel, stride, padding, dilation))
-        return tuple(_window(places, *window) for places, *window in zip(frame, *windows, strict=True))
-    if name == "pad":
-        before = list(argument(1, "pad", ()))[
-            : 2 * len(frame) : 2
-        ]  # (left, right) pairs, the last axis first
-        before += [0] * (len(frame) - len(before))
-        return tuple(
-            Places(p.first - n * p.step, p.step) for p, n in zip(frame, reversed(before), strict=True)
+    def rows(self, cells: Sequence[tuple[int, ...]]) -> Tensor:
+        """(Q, *keys) of query cells; those that see the same keys are compared at once."""
+        grid, keys = tuple(self.theta.shape[2:]), tuple(self.phi.shape[2:])
+        together: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for number, cell in enumerate(cells):
+            seen = self.block.axes.seen_keys(cell, grid, keys)
+            together.setdefault(tuple((part.start, part.stop) for part in seen), []).append(number)
+        rows = self.theta.new_zeros(
+            len(cells), *keys, dtype=torch.promote_types(self.theta.dtype, torch.float32)
         )
-    if name.startswith("adaptive_") or name == "interpolate":
-        shares = [n / m for n, m in zip(grid, cells, strict=True)]
+        for bounds, numbers in together.items():
+            part: tuple[Any, ...] = tuple(slice(*bound) for bound in bounds)
+            queries: list[tuple[Any, ...]] = [(0, slice(None), *cells[number]) for number in numbers]
+            theta = torch.stack([self.theta[query] for query in queries])
+            phi = self.phi[(0, slice(None), *part)]
+            compared = self.block.affinity(theta[None], phi.flatten(1).mT[None])[0]
+            rows[(torch.tensor(numbers, device=rows.device), *part)] = compared.reshape(-1, *phi.shape[1:])
+        return rows
+
+
+class Observation:
+    """A network's blocks looking at one clip: rows of the definition's affinity, and their geometry.
+
+    Positions are (t, y, x) in the clip's own frames, rows and columns; (y, x) of an image, (t,) of a sequence. A
+    block answers for the cell of its grid whose centre is nearest (`nearest_cell`). It holds as long as the weights
+    do not change.
+    """
+
+    def __init__(self, grid: tuple[int, ...], looks: Mapping[str, Look]) -> None:
+        self.grid = grid
+        """(T, H, W) of the clip."""
+        self._looks = dict(looks)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The blocks in the order of the network."""
+        return tuple(self._looks)
+
+    @torch.no_grad()
+    def rows(self, positions: Sequence[Position]) -> dict[str, Tensor]:
+        """f(x_i, x_j)/C(x) of Q positions i for all keys j: {path: (Q, T', H', W')} on each block's grid of keys.
+
+        That has half the rows and columns of the block's input where the block pools its keys. A softmax row is
+        non-negative and sums to 1; the others are f/M, signed for the dot product. Keys that i does not see
+        (another frame, location or temporal group, by the block's axis and groups) have 0. In float32 or wider.
+        """
+        return {
+            path: look.rows([self.query_cell(path, position) for position in positions])
+            for path, look in self._looks.items()
+        }
+
+    def centres(self, path: str) -> tuple[Tensor, ...]:
+        """Where a block's keys lie: per axis, the centres of the cells in clip coordinates (frames, pixels)."""
+        return self._look(path).centres
+
+    def query_cell(self, path: str, position: Position) -> tuple[int, ...]:
+        """The cell of a block's grid that answers for a position: the one with the nearest centre."""
+        if len(position) != len(self.grid) or not all(
+            0 <= p < n for p, n in zip(position, self.grid, strict=True)
+        ):
+            raise ValueError(
+                f"position: got {tuple(position)}, expected {len(self.grid)} numbers inside the clip's grid {self.grid}"
+            )
+        look = self._look(path)
         return tuple(
-            Places(p.first + p.step * (share - 1) / 2, p.step * share)
-            for p, share in zip(frame, shares, strict=True)
+            nearest_cell(p, places, cells)
+            for p, places, cells in zip(position, look.places, look.theta.shape[2:], strict=True)
         )
-    same = [
-        places_of(source) for source in sources if source.ndim == output.ndim and source.shape[2:] == cells
-    ]
-    return same[0] if same else None
+
+    def query_centre(self, path: str, position: Position) -> tuple[float, ...]:
+        """The centre of that cell, in clip coordinates."""
+        cell = self.query_cell(path, position)
+        return tuple(p.first + p.step * i for p, i in zip(self._look(path).places, cell, strict=True))
+
+    def signed(self, path: str) -> bool:
+        """Whether a block's weights can be negative: those of the dot product."""
+        return OPERATORS[self._look(path).block.pairwise] == "dot_product"
+
+    def strongest(self, count: int, path: str | None = None) -> list[tuple[int, ...]]:
+        """Up to `count` positions that a block (the last one, if no path is given) changed most, strongest first.
+
+        Judged by ‖norm(W_z y_i)‖, what the block adds to position i, averaged over the 3×3 cells around i in its frame
+        (3 cells in time of a sequence; 0 beyond the border): so the middle of an object comes before its rim. A cell
+        all of whose indices differ by at most 2 from those of a stronger one is passed over, so that the choice spreads
+        over the clip. Equal ones come in the order of the grid: all of them in a fresh block, which adds nothing.
+        """
+        if count < 1:
+            raise ValueError(f"count: got {count}, expected at least 1")
+        look = self._look(self.paths[-1] if path is None else path)
+        shape = tuple(look.response.shape)
+        plane = look.response.reshape(1, 1, *(1,) * (3 - len(shape)), *shape).float()
+        # padded by hand: avg_pool3d refuses maps smaller than its kernel before it counts the padding
+        around = F.avg_pool3d(F.pad(plane, (1, 1, 1, 1)), (1, 3, 3), stride=1).flatten()
+        cells = list(product(*map(range, shape)))
+        chosen: list[tuple[int, ...]] = []
+        for flat in around.argsort(descending=True, stable=True).tolist():
+            cell = cells[flat]
+            if all(max(abs(a - b) for a, b in zip(cell, other, strict=True)) > 2 for other in chosen):
+                chosen.append(cell)
+            if len(chosen) == count:
+                break
+        return [self._pixel(look, cell) for cell in chosen]
+
+    def _pixel(self, look: Look, cell: tuple[int, ...]) -> tuple[int, ...]:
+        """The clip's pixel at a cell's centre; between two, the later one, whose nearest cell is this one."""
+        return tuple(
+            min(max(int(p.first + p.step * i + 0.5), 0), n - 1)
+            for p, i, n in zip(look.places, cell, self.grid, strict=True)
+        )
+
+    def _look(self, path: str) -> Look:
+        if path not in self._looks:
+            raise ValueError(f"path: got {path!r}, expected one of {', '.join(self._looks)}")
+        return self._looks[path]
 
 
-def _each(value: Any, axes: int) -> Sequence[Any]:
-    """One value per axis; "same" and "valid" padding, and a number for all axes, are repeated."""
-    if isinstance(value, list | tuple):
-        return value if len(value) == axes else [*value] * axes
-    return [value] * axes
+def _look(block: NonLocalBlock, x: Tensor, z: Tensor, frame: Frame | None, size: tuple[int, ...]) -> Look:
+    places = frame or proportional(size, tuple(x.shape[2:]))
+    theta, phi = block.embeddings(x)
+    return Look(block, theta, phi, (z - x)[0].norm(dim=0), places, _key_centres(block, places, x))
 
 
-def _window(places: Places, kernel: int, stride: int, padding: int | str, dilation: int) -> Places:
-    span = dilation * (kernel - 1)
-    if isinstance(padding, str):
-        padding = span // 2 if padding == "same" else 0
-    return Places(places.first + places.step * (span / 2 - padding), places.step * stride)
+def _key_centres(block: NonLocalBlock, places: Frame, x: Tensor) -> tuple[Tensor, ...]:
+    """A key lies midway between the first and the last of the positions that the block pooled for it."""
+    centres = []
+    for axis, place in enumerate(places):
+        line = place.first + place.step * torch.arange(x.shape[2 + axis], dtype=torch.float64)
+        line = line.reshape(1, 1, *(-1 if a == axis else 1 for a in range(len(places)))).expand(
+            1, 1, *x.shape[2:]
+        )
+        if block.pool is not None:
+            line = (block.pool(line, block.groups) - block.pool(-line, block.groups)) / 2
+        centres.append(line[(0, 0, *(slice(None) if a == axis else 0 for a in range(len(places))))].clone())
+    return tuple(centres)
 
 
-def _block_inputs(
+def _passes(
     model: nn.Module, blocks: Mapping[str, NonLocalBlock], clip: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Frame | None]]:
-    """What each block is given in one evaluation forward pass, and where its cells lie."""
-    found: dict[str, list[Tensor]] = {path: [] for path in blocks}
+) -> dict[str, tuple[Tensor, Tensor, Frame | None]]:
+    """What each block is given and returns in one evaluation forward pass, and where its cells lie."""
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {path: [] for path in blocks}
 
-    def keep(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, inputs: found[path].append(inputs[0])
+    def keep(path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Any]:
+        return lambda module, inputs, output: found[path].append((inputs[0], output))
 
-    handles = [block.register_forward_pre_hook(keep(path)) for path, block in blocks.items()]
+    handles = [block.register_forward_hook(keep(path)) for path, block in blocks.items()]
     clip = clip.detach()  # a tensor of our own to mark
     mark(clip, (Places(0.0, 1.0),) * (clip.ndim - 2))
     try:
@@ -224,13 +236,13 @@ def _block_inputs(
     finally:
         for handle in handles:
             handle.remove()
-    for path, inputs in found.items():
-        if len(inputs) != 1:
-            raise ValueError(f"block {path!r} ran {len(inputs)} times on this clip, expected once")
-        if inputs[0].ndim != clip.ndim or inputs[0].shape[0] != 1:
+    for path, calls in found.items():
+        if len(calls) != 1:
+            raise ValueError(f"block {path!r} ran {len(calls)} times on this clip, expected once")
+        x = calls[0][0]
+        if x.ndim != clip.ndim or x.shape[0] != 1:
             raise ValueError(
-                f"block {path!r} was given maps of shape {tuple(inputs[0].shape)} for a clip of shape "
+                f"block {path!r} was given maps of shape {tuple(x.shape)} for a clip of shape "
                 f"{tuple(clip.shape)}, expected one map with the clip's axes"
             )
-    maps = {path: inputs[0] for path, inputs in found.items()}
-    return maps, {path: places_of(x) for path, x in maps.items()}
+    return {path: (*calls[0], places_of(calls[0][0])) for path, calls in found.items()}

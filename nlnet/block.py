@@ -208,6 +208,26 @@ class NonLocalBlock(nn.Module):
         g: Tensor = self.g(keys)
         return self.pool(g, self.groups) if self.pool is not None and self.pool_position == "after" else g
 
+    def embeddings(
+        self, x: Float[Tensor, "B C *grid"]
+    ) -> tuple[Float[Tensor, "B D *grid"], Float[Tensor, "B D *keys"]]:
+        """What f compares: θ on the grid of the map and φ on the grid of keys, pooled; x itself for the Gaussian."""
+        self._check_shape(tuple(x.shape))
+        theta, phi, _ = self._compare(x, x, self.groups)
+        return theta, phi
+
+    def affinity(self, theta: Float[Tensor, "B N D"], phi: Float[Tensor, "B M D"]) -> Float[Tensor, "B N M"]:
+        """f(x_i, x_j)/C(x) of embeddings, for keys that are all those the queries see; in float32 or wider."""
+        dtype = torch.promote_types(theta.dtype, torch.float32)
+        with torch.autocast(theta.device.type, enabled=False):
+            return affinity(
+                theta.to(dtype),
+                phi.to(dtype),
+                pairwise=OPERATORS[self.pairwise],
+                weight=self.w_f,
+                scale=self.scale,
+            )
+
     def affinity_rows(
         self, x: Float[Tensor, "B C *grid"], query: tuple[int, ...]
     ) -> Float[Tensor, "B *keys"]:
@@ -227,15 +247,7 @@ class NonLocalBlock(nn.Module):
         here: tuple[Any, ...] = (..., *(slice(q, q + 1) for q in query))
         seen: tuple[Any, ...] = (..., *self.axes.seen(query, grid))
         theta, phi, _ = self._compare(x[here], x[seen], 1)
-        dtype = torch.promote_types(theta.dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
-            row = affinity(
-                theta.to(dtype).flatten(2).mT,
-                phi.to(dtype).flatten(2).mT,
-                pairwise=OPERATORS[self.pairwise],
-                weight=self.w_f,
-                scale=self.scale,
-            )
+        row = self.affinity(theta.flatten(2).mT, phi.flatten(2).mT)
         keys = self._key_grid(grid)
         part: tuple[Any, ...] = (..., *self.axes.seen_keys(query, grid, keys))
         rows = row.new_zeros(x.shape[0], *keys)

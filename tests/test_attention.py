@@ -2,10 +2,15 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_block import CHANNELS, CONVENTIONS, PAIRWISE, pooled, randomise, visible
 from torch import Tensor, nn
 
-from nlnet.attention import Geometry, Places, attention_row, mark, nearest_cell, places_of, proportional
+from nlnet.attention import attention_row, observe
+from nlnet.block import NonLocalBlock
 from nlnet.models.resnet import TIMINGS, VideoResNet
+from nlnet.places import places_of
 from nlnet.surgery import insert_nonlocal, nonlocal_blocks
 
 CLIP = (8, 48, 40)
@@ -14,7 +19,12 @@ CLIP = (8, 48, 40)
 def video_net(padding: str = "released", **options: object) -> VideoResNet:
     torch.manual_seed(0)
     model = VideoResNet(
-        blocks=(1, 2, 2), inflation="3x1x1", timing=TIMINGS["32x2"], padding=padding, num_classes=5, width=4
+        blocks=(1, 2, 2),
+        inflation="3x1x1",
+        timing=TIMINGS["32x2"],
+        padding=padding,
+        num_classes=5,
+        width=4,
     )
     insert_nonlocal(model, ["layer2.1", "layer3.0"], **options)
     return model
@@ -36,7 +46,7 @@ def test_rows_of_a_video_network(pairwise: str) -> None:
         "layer3.0.nonlocal_block": (1, 1, 1),
     }
     assert [m.training for m in model.modules()] == modes
-    assert not any(b._forward_pre_hooks for b in nonlocal_blocks(model).values())
+    assert not any(b._forward_hooks for b in nonlocal_blocks(model).values())
     for row in rows.values():
         assert not row.requires_grad
         if "gaussian" in pairwise:
@@ -58,56 +68,7 @@ def test_the_row_is_that_of_the_nearest_cell() -> None:
     block.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
     for position, cell in [((3, 20, 2), (0, 2, 0)), ((3, 14, 39), (0, 1, 4)), ((0, 0, 15), (0, 0, 2))]:
         row = attention_row(model, clip(), position)["layer2.1.nonlocal_block"]
-        torch.testing.assert_close(row, block.affinity_rows(seen["x"], cell)[0], atol=0, rtol=0)
-
-
-def test_every_cell_is_at_the_centre_of_what_it_sees() -> None:
-    """By gradients: with constant weights the support of one cell is symmetric about its place."""
-    layers = nn.Sequential(
-        nn.Conv2d(1, 1, 5, stride=2, padding=1, bias=False),
-        nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.Conv2d(1, 1, (3, 1), dilation=(2, 1), padding="same", bias=False),
-        nn.AvgPool2d((2, 3), stride=1),
-        nn.ReplicationPad2d((2, 1, 0, 1)),
-        nn.Conv2d(1, 1, 3, padding=(1, 0), padding_mode="circular", bias=False),
-    )
-    for layer in layers:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.ones_(layer.weight)
-    smooth = nn.Sequential(
-        *[nn.AvgPool2d(3, 2, ceil_mode=True) if isinstance(m, nn.MaxPool2d) else m for m in layers]
-    )
-    x = torch.ones(1, 1, 60, 64, requires_grad=True)
-    mark(x, (Places(0.0, 1.0), Places(0.0, 1.0)))
-    with Geometry():
-        y = layers(x)
-    rows, columns = places_of(y)
-    z = smooth(x)
-    for i, j in [(6, 7), (7, 6)]:
-        (gradient,) = torch.autograd.grad(z[0, 0, i, j], x, retain_graph=True)
-        support = gradient[0, 0].nonzero()
-        centre = (support.amin(0) + support.amax(0)) / 2
-        assert (rows.first + rows.step * i, columns.first + columns.step * j) == tuple(centre.tolist())
-
-
-def test_functions_that_keep_change_or_lose_the_grid() -> None:
-    x = torch.randn(1, 4, 12)
-    mark(x, (Places(1.0, 2.0),))
-    with Geometry():
-        kept = torch.sigmoid(nn.functional.group_norm(x.relu() * 2, 2))
-        first, second = (1 + x).chunk(2, dim=1)
-        gated = x.mean(dim=2, keepdim=True) * x
-        pooled = nn.functional.adaptive_avg_pool1d(x, 4)
-        larger = nn.functional.interpolate(x, scale_factor=2)
-        sliced = x[:, :, ::2]
-        rows = x.mean(dim=1)
-    for y in (kept, first, second, gated):
-        assert places_of(y) == (Places(1.0, 2.0),)
-    # cells 0, 1, 2 lie at 1, 3, 5
-    assert places_of(pooled) == (Places(3.0, 6.0),)
-    assert places_of(larger) == (Places(0.5, 1.0),)
-    assert places_of(sliced) is None
-    assert places_of(rows) is None
+        torch.testing.assert_close(row, block.affinity_rows(seen["x"], cell)[0], atol=1e-7, rtol=1e-5)
 
 
 def test_lost_geometry_falls_back_on_the_ratio() -> None:
@@ -125,30 +86,6 @@ def test_lost_geometry_falls_back_on_the_ratio() -> None:
     features = nn.functional.conv1d(x[:, :, ::4], model[1].weight, model[1].bias)
     row = attention_row(model, x, (9,))["1.nonlocal_block"]
     torch.testing.assert_close(row, block.affinity_rows(features, (2,))[0])
-
-
-@pytest.mark.parametrize(
-    ("position", "places", "cells", "expected"),
-    [
-        (0, Places(0.0, 1.0), 5, 0),
-        (4, Places(0.0, 1.0), 5, 4),
-        (5, Places(0.0, 2.0), 9, 2),
-        (6, Places(0.0, 2.0), 9, 3),
-        (0, Places(3.5, 8.0), 4, 0),
-        (31, Places(3.5, 8.0), 4, 3),
-        (31, Places(2.0, 4.0), 7, 6),
-        (7, Places(3.5, 8.0), 4, 0),
-        (8, Places(3.5, 8.0), 4, 1),
-    ],
-)
-def test_nearest_cell(position: int, places: Places, cells: int, expected: int) -> None:
-    assert nearest_cell(position, places, cells) == expected
-
-
-def test_proportional_shares_the_clip_out_evenly() -> None:
-    assert proportional((32, 7), (4, 7)) == (Places(3.5, 8.0), Places(0.0, 1.0))
-    (places,) = proportional((32,), (4,))
-    assert [nearest_cell(p, places, 4) for p in range(32)] == [p * 4 // 32 for p in range(32)]
 
 
 def test_images_and_axes() -> None:
@@ -187,10 +124,14 @@ class Reused(nn.Module):
         (
             (2, 3, *CLIP),
             (0, 0, 0),
-            r"got a clip of shape \(2, 3, 8, 48, 40\) with position \(0, 0, 0\), expected one",
+            r"got a clip of shape \(2, 3, 8, 48, 40\), expected one clip of channels and 3 axes",
         ),
-        ((3, *CLIP), (0, 0), r"with position \(0, 0\), expected one clip"),
-        ((3, *CLIP), (8, 0, 0), r"position: got \(8, 0, 0\), expected inside the clip's grid \(8, 48, 40\)"),
+        ((3, *CLIP), (0, 0), r"position: got \(0, 0\), expected 3 numbers inside"),
+        (
+            (3, *CLIP),
+            (8, 0, 0),
+            r"position: got \(8, 0, 0\), expected 3 numbers inside the clip's grid \(8, 48, 40\)",
+        ),
         ((3, *CLIP), (0, 0, -1), r"position: got \(0, 0, -1\)"),
     ],
 )
@@ -227,3 +168,261 @@ def test_a_compiled_model_is_looked_into() -> None:
     compiled = torch.compile(model, backend="eager")
     rows, expected = attention_row(compiled, clip(), (0, 9, 9)), attention_row(model, clip(), (0, 9, 9))
     assert all(torch.equal(rows[path], expected[path]) for path in expected)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[dict[str, object], tuple[int, ...], list[tuple[int, ...]]]:
+    """Options of a block, the grid of a map it takes, and positions on it."""
+    ndim = draw(st.integers(1, 3))
+    axis = draw(
+        st.sampled_from(
+            {1: ["time", "spacetime"], 2: ["space", "spacetime"]}.get(ndim, ["space", "time", "spacetime"])
+        )
+    )
+    groups = draw(st.integers(1, 3)) if ndim != 2 and (ndim == 1 or axis != "space") else 1
+    grid = tuple(draw(st.integers(1, 5)) for _ in range(ndim))
+    if ndim != 2:
+        grid = (grid[0] * groups, *grid[1:])
+    options = {
+        "ndim": ndim,
+        "axis": axis,
+        "groups": groups,
+        "subsample": draw(st.booleans()),
+        "pairwise": draw(st.sampled_from(PAIRWISE)),
+        "convention": draw(st.sampled_from(CONVENTIONS)),
+    }
+    position = st.tuples(*[st.integers(0, n - 1) for n in grid])
+    return options, grid, draw(st.lists(position, min_size=1, max_size=4))
+
+
+def every_pair(block: NonLocalBlock, x: Tensor) -> tuple[Tensor, Tensor]:
+    """f(x_i, x_j)/C(x) for all i and j by equations 2 to 5, each pair written down, and which are seen: (*grid, *keys)."""
+    p, grid, ndim = dict(block.named_parameters()), tuple(x.shape[2:]), x.ndim - 2
+
+    def linear(name: str, t: Tensor) -> Tensor:
+        y = torch.einsum("oc,bc...->bo...", p[f"{name}.weight"].flatten(1), t)
+        return y + p[f"{name}.bias"].view(-1, *[1] * ndim)
+
+    def pool(t: Tensor) -> Tensor:
+        if not block.subsample or (ndim == 3 and block.axis == "time"):
+            return t
+        # a side of one cell stays as it is: the same as pooling it doubled
+        short = (
+            [2]
+            if ndim == 1 and t.shape[2] == block.groups
+            else [a for a in (-2, -1) if ndim > 1 and t.shape[a] == 1]
+        )
+        for axis in short:
+            t = t.repeat_interleave(2, dim=axis)
+        return pooled(t, ndim, block.groups)
+
+    embedded = block.pairwise != "gaussian"
+    if block.convention == "released":
+        phi = linear("phi", pool(x)) if embedded else pool(x)
+    else:
+        phi = pool(linear("phi", x)) if embedded else pool(x)
+    theta, keys = linear("theta", x) if embedded else x, tuple(phi.shape[2:])
+    mask = visible(grid, keys, block.axis, block.groups)
+    theta, phi = theta[0].flatten(1), phi[0].flatten(1)
+    if block.pairwise == "concatenation":
+        w_query, w_key = p["w_f"].chunk(2)
+        f = ((w_query @ theta)[:, None] + (w_key @ phi)[None]).clamp(min=0)
+    else:
+        f = theta.mT @ phi
+    if block.pairwise == "embedded_gaussian" and block.convention != "paper":
+        f = f / block.inner_channels**0.5
+    if "gaussian" in block.pairwise:
+        f = torch.where(mask, (f - f.amax(dim=1, keepdim=True)).exp(), 0.0)
+        f = f / f.sum(dim=1, keepdim=True)
+    else:
+        f = f * mask / mask.sum(dim=1, keepdim=True)
+    return f.view(*grid, *keys), mask.view(*grid, *keys)
+
+
+@settings(max_examples=150, deadline=None)
+@given(situations())
+def test_rows_are_those_of_the_definition(
+    situation: tuple[dict[str, object], tuple[int, ...], list[tuple[int, ...]]],
+) -> None:
+    """Every pairwise function, convention, axis, pooled or not, groups, 1-D to 3-D: to 1e-6 in float32, 1e-12 in float64."""
+    options, grid, positions = situation
+    torch.manual_seed(0)
+    block = randomise(NonLocalBlock(CHANNELS, norm="none", **options)).double()
+    x = torch.randn(1, CHANNELS, *grid, dtype=torch.float64)
+    weights, mask = every_pair(block, x)
+    expected, hidden = (torch.stack([t[position] for position in positions]) for t in (weights, ~mask))
+    scale = max(1.0, expected.abs().max().item())
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+        (rows,) = observe(block.to(dtype), x.to(dtype)).rows(positions).values()
+        assert rows.dtype == dtype
+        torch.testing.assert_close(rows.double(), expected, atol=tolerance * scale, rtol=0)
+        assert not rows[hidden].any()
+
+
+def smooth_r50(padding: str, width: int) -> VideoResNet:
+    """I3D-R50-NL5, all weights positive, so that a cell's gradient is positive on all that it sees.
+
+    The blocks add nothing (γ = 0): behind one, a cell would see everything.
+    """
+    model = VideoResNet(
+        blocks=(3, 4, 6, 3),
+        inflation="3x1x1",
+        timing=TIMINGS["8x8"],
+        padding=padding,
+        num_classes=5,
+        width=width,
+    )
+    insert_nonlocal(
+        model, ["layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5"], convention="released"
+    )
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.constant_(parameter, 1 / parameter[0].numel())
+        else:
+            nn.init.constant_(parameter, float(name.endswith("weight") and "nonlocal" not in name))
+    return model.double().eval()
+
+
+@pytest.mark.parametrize("width", [4, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("padding", ["released", "padded", "paper"])
+@pytest.mark.parametrize(
+    ("size", "axes"), [((4, 320, 320), (1, 2)), ((48, 40, 40), (0,))], ids=["space", "time"]
+)
+def test_keys_lie_at_the_centre_of_what_they_see_in_r50(
+    width: int, padding: str, size: tuple[int, ...], axes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient of one key's φ, its max pools made averages of the same windows, is centred where `centres` says.
+
+    Width 64 is R50's own; geometry does not depend on it.
+
+    Inputs are so large that the middle key sees no border along `axes`.
+    """
+    model = smooth_r50(padding, width)
+    observation = observe(model, torch.rand(1, 3, *size, dtype=torch.float64))
+    monkeypatch.setattr(torch.nn.functional, "max_pool3d", torch.nn.functional.avg_pool3d)
+    maps: dict[str, Tensor] = {}
+    for path, block in nonlocal_blocks(model).items():
+        block.register_forward_pre_hook(lambda module, args, path=path: maps.update({path: args[0]}))
+    x = torch.ones(1, 3, *size, dtype=torch.float64, requires_grad=True)
+    model(x)
+    blocks = nonlocal_blocks(model)
+    for path, block in [*blocks.items()][
+        :: 1 if axes == (0,) else 4
+    ]:  # in space the first and the last, for time's sake
+        phi = block.embeddings(maps[path])[1]
+        middle = tuple(n // 2 for n in phi.shape[2:])
+        (gradient,) = torch.autograd.grad(phi[(0, 0, *middle)], x, retain_graph=True)
+        seen = gradient[0, 0].nonzero()
+        first, last = seen.amin(0), seen.amax(0)
+        for axis in axes:
+            assert first[axis] > 0, "the input is too small"
+            assert last[axis] < size[axis] - 1, "the input is too small"
+            centre = observation.centres(path)[axis][middle[axis]]
+            assert centre == (first[axis] + last[axis]) / 2, (path, axis)
+            assert len(observation.centres(path)[axis]) == phi.shape[2 + axis]
+
+
+def test_centres_of_a_small_map_by_hand() -> None:
+    """Stride 2 puts 9 columns at 0, 2, … 16; pairs of them at 1, 5, 9, 13, and the last, odd one is in no key."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
+    insert_nonlocal(model, "0")
+    seen = observe(model, torch.randn(3, 2, 17))
+    (path,) = seen.paths
+    rows, columns = seen.centres(path)
+    assert (rows.tolist(), columns.tolist()) == ([0.0], [1.0, 5.0, 9.0, 13.0])
+    assert seen.grid == (2, 17)
+    assert (seen.query_cell(path, (1, 3)), seen.query_centre(path, (1, 3))) == ((0, 1), (0.0, 2.0))
+
+
+def test_centres_of_temporal_groups() -> None:
+    """Two runs of 5: each pools its first four frames in pairs."""
+    model = nn.Sequential(nn.Conv1d(3, 4, 1))
+    insert_nonlocal(model, "0", groups=2)
+    seen = observe(model, torch.randn(3, 10))
+    assert seen.centres(seen.paths[0])[0].tolist() == [0.5, 2.5, 5.5, 7.5]
+
+
+def test_many_positions_at_once_are_each_alone() -> None:
+    model = video_net(axis="space")
+    seen = observe(model, torch.randn(3, 16, 48, 40))
+    positions = [(15, 0, 3), (0, 40, 39), (3, 9, 9), (15, 0, 3)]
+    for path, rows in seen.rows(positions).items():
+        alone = torch.cat([seen.rows([position])[path] for position in positions])
+        torch.testing.assert_close(rows, alone, atol=1e-7, rtol=1e-5)
+    assert all(len(rows) == 0 for rows in seen.rows([]).values())
+
+
+def test_only_the_dot_product_is_signed() -> None:
+    for pairwise in PAIRWISE:
+        seen = observe(video_net(pairwise=pairwise), clip())
+        assert {seen.signed(path) for path in seen.paths} == {pairwise == "dot_product"}
+
+
+def test_half_precision_is_compared_in_float32() -> None:
+    model = video_net().bfloat16()
+    assert {rows.dtype for rows in observe(model, clip()).rows([(0, 0, 0)]).values()} == {torch.float32}
+
+
+def changing(height: int, width: int) -> tuple[nn.Module, Tensor]:
+    """A block with an effect, and an image whose grid is the block's."""
+    model = nn.Sequential(nn.Conv2d(3, CHANNELS, 1))
+    insert_nonlocal(model, "0", norm="none")
+    randomise(nonlocal_blocks(model)["0.nonlocal_block"])
+    return model, torch.randn(1, 3, height, width)
+
+
+def test_strongest_are_the_positions_that_the_block_changes_most() -> None:
+    """‖z_i − x_i‖ summed over 3×3 cells, by loops; chosen ones lie three cells apart or more."""
+    model, image = changing(9, 7)
+    features = nn.functional.conv2d(image, model[0].weight, model[0].bias)
+    change = (model(image) - features)[0].norm(dim=0)
+    around = {
+        (y, x): sum(
+            change[v, u].item()
+            for v in range(max(y - 1, 0), min(y + 2, 9))
+            for u in range(max(x - 1, 0), min(x + 2, 7))
+        )
+        for y in range(9)
+        for x in range(7)
+    }
+    expected: list[tuple[int, int]] = []
+    for cell in sorted(around, key=lambda c: -around[c]):
+        if all(abs(cell[0] - y) > 2 or abs(cell[1] - x) > 2 for y, x in expected):
+            expected.append(cell)
+    seen = observe(model, image)
+    assert seen.strongest(3) == expected[:3]
+    assert seen.strongest(1000, "0.nonlocal_block") == expected
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 5)])
+def test_strongest_on_maps_smaller_than_the_neighbourhood(height: int, width: int) -> None:
+    """All cells lie within two of each other along a side of one or two: one is chosen there, spread along the other."""
+    model, image = changing(height, width)
+    assert len(observe(model, image).strongest(100)) <= -(-width // 3)
+
+
+def test_strongest_positions_ask_the_cell_that_was_meant() -> None:
+    """At every stride the pixel that stands for a cell is answered by that cell."""
+    seen = observe(video_net(), torch.randn(3, 16, 90, 62))
+    for path in seen.paths:
+        positions = seen.strongest(100, path)
+        cells = {seen.query_cell(path, position) for position in positions}
+        assert len(cells) == len(positions)
+        for position in positions:
+            near = zip(position, seen.query_centre(path, position), strict=True)
+            assert all(-0.5 <= p - c <= 0.5 for p, c in near)
+
+
+def test_a_fresh_block_changes_nothing_so_the_order_is_the_grids() -> None:
+    seen = observe(video_net(), clip())
+    assert seen.strongest(1) == [(3, 2, 2)]
+
+
+def test_observations_refuse_what_they_do_not_have() -> None:
+    seen = observe(video_net(), clip())
+    with pytest.raises(
+        ValueError, match="path: got 'layer2.1', expected one of layer2.1.nonlocal_block, layer3.0"
+    ):
+        seen.centres("layer2.1")
+    with pytest.raises(ValueError, match="count: got 0, expected at least 1"):
+        seen.strongest(0)
