@@ -4,6 +4,8 @@ Letters: B batch, C channels.
 """
 
 import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -16,6 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 NORMS = ("batch", "sync", "group", "layer", "affine", "none")
 BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_GROUPS = 32
+EPS = 1e-5
+"""Of batch norm: torch's default; the release's 1.0000001e-5 is the next float32."""
 
 
 def create_norm(kind: str, channels: int, *, ndim: int, zero_init: bool = False) -> nn.Module:
@@ -88,6 +92,54 @@ class FrozenAffine(nn.Module):
         return f"{self.weight.numel()}"
 
 
+def fold_batch_norms(
+    model: nn.Module, weights: Mapping[str, Tensor], *, eps: float = EPS
+) -> dict[str, Tensor]:
+    """`weights` with batch norms turned into what `model`'s frozen affine layers of the same names compute.
+
+    With running mean m and variance v: w' = w/√(v + eps), b' = b − m·w'. In evaluation the folded network's
+    outputs are the batch-normed one's (release: `modify_caffe2_ftvideo.py`). Weights without statistics under
+    such a name, folded already, stay as they are.
+
+    Raises:
+        ValueError: a norm of the weights has a running mean but not all of variance, weight and bias.
+    """
+    folded = dict(weights)
+    for path, module in model.named_modules():
+        if not isinstance(module, FrozenAffine) or f"{path}.running_mean" not in weights:
+            continue
+        names = {name: f"{path}.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+        absent = [key for key in names.values() if key not in weights]
+        if absent:
+            raise ValueError(f"weights: {path}.running_mean comes without {', '.join(absent)}")
+        weight, bias, mean, variance = (weights[key].double() for key in names.values())
+        scale = weight / (variance + eps).sqrt()
+        dtype = weights[names["weight"]].dtype
+        folded[names["weight"]] = scale.to(dtype)
+        folded[names["bias"]] = (bias - mean * scale).to(dtype)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            folded.pop(f"{path}.{name}", None)
+    return folded
+
+
+@contextmanager
+def untracked_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside, batch norms in training normalise as ever but leave their running statistics alone.
+
+    They run with momentum 0 (r ← (1 − 0)·r + 0·batch, exactly r): without statistics they would save fewer
+    tensors for the backward pass, which a recomputation may not.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    kept = [(module, module.momentum, module.num_batches_tracked) for module in norms]
+    for module in norms:
+        module.momentum, module.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for module, momentum, batches in kept:
+            module.momentum, module.num_batches_tracked = momentum, batches
+
+
 class SyncBatchNorm(_BatchNorm):
     """Batch norm whose training statistics are those of the joined batch of all processes.
 
@@ -125,12 +177,12 @@ class SyncBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _update(self, mean: Tensor, unbiased_variance: Tensor) -> None:
-        assert self.num_batches_tracked is not None
         assert self.running_mean is not None
         assert self.running_var is not None
-        self.num_batches_tracked.add_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         # momentum None is PyTorch's cumulative average over all batches seen
-        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        factor = 1.0 / float(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
         self.running_var.lerp_(unbiased_variance.to(self.running_var.dtype), factor)
 

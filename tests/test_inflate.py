@@ -51,6 +51,61 @@ def test_a_repeated_frame_gives_the_2d_networks_features(name):
     torch.testing.assert_close(features[:, :, middle], expected[:, :, 0], rtol=1e-4, atol=1e-4)
 
 
+def reach(model, frames):
+    """For each last-map frame, the range of input frames that its value depends on, by walking the kernels back."""
+    kernels = [(model.conv1.kernel_size[0], model.conv1.stride[0], model.conv1.padding[0])]
+    kernels += [(model.pool1.kernel[0], model.pool1.stride[0], model.pool1.padding[0])]
+    for stage in model.stages:
+        for block in model.get_submodule(stage):
+            kernels += [(c.kernel_size[0], 1, c.padding[0]) for c in (block.conv1, block.conv2)]
+        if stage == "layer1":
+            kernels += [(model.pool2.kernel[0], model.pool2.stride[0], model.pool2.padding[0])]
+    lengths = [frames]
+    for kernel, stride, padding in kernels:
+        lengths.append((lengths[-1] + 2 * padding - kernel) // stride + 1)
+    ranges = []
+    for last in range(lengths[-1]):
+        first, final = last, last
+        for kernel, stride, padding in reversed(kernels):
+            first, final = first * stride - padding, final * stride - padding + kernel - 1
+        ranges.append((first, final))
+    return ranges
+
+
+@pytest.mark.parametrize("variant", ["8x8", "32x2"])
+@pytest.mark.parametrize("name", ["c2d_mini", "i3d_mini", "i3d333_mini", "i3d_mini_nl1"])
+def test_logits_of_a_repeated_frame_are_the_2d_networks_exactly_where_no_padding_is_seen(name, variant):
+    """A window's logits equal the 2-D network's if and only if its reach lies inside the clip.
+
+    C2D looks at nothing beside a frame, so all its logits are equal. An I3D sees the zeros that pad time in every
+    window whose reach sticks out; there they differ.
+    """
+    torch.manual_seed(0)
+    flat = randomised(create_model("c2d_mini", variant="8x8")).eval()
+    for key, value in flat.state_dict().items():  # lively enough that padding is felt at the end
+        if ".bn" in key and key.endswith("weight"):
+            value.add_(1)
+        elif value.ndim > 1:
+            value.mul_(5)
+    flat = flat.double()
+    weights = {k: v.squeeze(2) if v.ndim == 5 else v for k, v in flat.state_dict().items()}
+    video = create_model(name, variant=variant).double().eval()
+    load_weights(video, weights, may_miss=("*.nonlocal_block.*",))
+    still = torch.randn(1, 3, 1, 32, 32).double()
+    frames = 96 if variant == "32x2" else 40
+    with torch.no_grad():
+        expected = flat(still)
+        clip = still.expand(-1, -1, frames, -1, -1)
+        height, width = video.features(clip).shape[-2:]
+        logits = video.dense_logits(clip, (1, height, width))[0, :, :, 0, 0].T
+        whole = video(clip)
+    inside = [first >= 0 and last < frames for first, last in reach(video, frames)]
+    equal = [torch.allclose(row, expected[0], rtol=1e-10, atol=0) for row in logits]
+    assert equal == inside
+    assert any(inside)
+    assert torch.allclose(whole, expected, rtol=1e-10, atol=0) == all(inside) == name.startswith("c2d")
+
+
 def test_image_net_keys_load_with_a_new_classifier():
     flat = randomised(create_model("c2d_mini", variant="8x8"))
     model = create_model("i3d_mini_nl1", num_classes=7, variant="8x8")

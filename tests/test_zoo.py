@@ -40,6 +40,72 @@ def test_parameters_and_multiply_adds_of_the_published_table(name):
             assert round(count(on_meta(name, variant="8x8"), (8, side, side)).macs / 1e9, 2) == expected
 
 
+# Long clips as the release trains them: frozen norms (their γ and β are no parameters, hence 27.990 M and not
+# 28.043), blocks without a norm.
+LONG = {"norm": "affine", "nonlocal_norm": "none"}
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "groups", "expected"),
+    [
+        ("i3d_r50", "128x1", 1, 131.3),
+        ("i3d_r50_nl5", "128x1", 4, 169.5),
+        ("i3d_r50_nl5", "128x1", 1, 199.7),  # every block global
+        ("i3d_r50", "32x4", 1, 112.4),
+        ("i3d_r50_nl5", "32x4", 4, 150.6),
+    ],
+)
+def test_multiply_adds_of_long_clips(name, variant, groups, expected):
+    frames = int(variant.split("x")[0])
+    cost = count(on_meta(name, variant=variant, groups=groups, **LONG), (frames, 224, 224))
+    assert round(cost.macs / 1e9, 1) == expected
+    # γ and β: 64 of the stem and, a stage, 6·inner of each block and 4·inner of a shortcut; blocks have 2·C
+    norms = 2 * (64 + sum(6 * inner * n + 4 * inner for inner, n in ((64, 3), (128, 4), (256, 6), (512, 3))))
+    local = sum(p.numel() for p in on_meta("i3d_r50").parameters()) - norms
+    blocks = 7_358_464 - 2 * (2 * 512 + 3 * 1024)
+    assert round(local / 1e6, 3) == 27.990
+    assert cost.parameters == local + (blocks if "nl5" in name else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "clip", "expected"),
+    [
+        # figures of other code bases, and what makes them differ from the table above
+        ("c2d_r101", {"variant": "32x2", "padding": "padded"}, (32, 224, 224), 35.29),
+        (
+            "i3d_r50",
+            {"variant": "32x2", "padding": "padded"},
+            (32, 256, 256),
+            43.27,
+        ),  # mmaction2: at 256, not 224
+        ("c2d_r50", {"variant": "8x8", "padding": "padded"}, (8, 256, 256), 25.46),  # PyTorchVideo's 25.89
+        ("i3d_r50", {"variant": "8x8", "padding": "padded"}, (8, 256, 256), 37.10),  # PyTorchVideo's 37.53
+    ],
+)
+def test_published_figures_of_other_conventions(name, options, clip, expected):
+    assert round(count(on_meta(name, **options), clip).macs / 1e9, 2) == expected
+
+
+def test_mmaction2s_59_3_billion_pools_after_the_embeddings():
+    model = on_meta("i3d_r50_nl5", variant="32x2", padding="padded", pool_position="after")
+    assert round(count(model, (32, 256, 256)).macs / 1e9, 2) == 59.11  # 55.08 + 4.03; they say 59.3
+
+
+def test_the_papers_34_2_billion_has_the_stride_on_the_1x1():
+    """The release's C2D R101 has 35.08; an older ResNet strides in the first convolution of a stage."""
+    model = on_meta("c2d_r101", variant="32x2")
+    for stage in ("layer2", "layer3", "layer4"):
+        block = model.get_submodule(f"{stage}.0")
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    assert round(count(model, (32, 224, 224)).macs / 1e9, 2) == 34.17
+
+
+def test_groups_are_of_res3_alone():
+    groups = [b.groups for b in nonlocal_blocks(on_meta("i3d_r101_nl5", variant="32x4", groups=4)).values()]
+    assert groups == [4, 4, 1, 1, 1]
+    assert [b.groups for b in nonlocal_blocks(on_meta("c2d_r50_nl1", stage="res3", groups=2)).values()] == [2]
+
+
 def test_the_papers_43_2_million_is_c2d_r101_without_norms():
     # Table 2e gives 43.2 M: convolutions and classifier weights, no BN
     model = on_meta("c2d_r101")
@@ -128,6 +194,16 @@ def test_added_blocks_start_as_the_identity(kind, training):
     assert torch.equal(model.train(training)(x), plain(x))
 
 
+@pytest.mark.parametrize("kind", ["nl1", "rb1"])
+def test_without_a_norm_that_trains_they_start_as_the_identity_too(kind):
+    """γ has nowhere to be zero: W_z, or the control's last convolution, is."""
+    options = {"num_classes": 3, "variant": "8x8", "norm": "affine", "nonlocal_norm": "none"}
+    plain = create_model("c2d_mini", **options).eval()
+    model = create_model(f"c2d_mini_{kind}", **options, weights=plain.state_dict()).eval()
+    x = torch.randn(2, 3, 8, 32, 32)
+    assert torch.equal(model(x), plain(x))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -137,6 +213,7 @@ def test_added_blocks_start_as_the_identity(kind, training):
         ("c2d_r50", {"variant": "16x4"}, "variant: got '16x4', expected one of 32x2"),
         ("c2d_r50_nl1", {"stage": "res6"}, "stage: got 'res6', expected one of res2, res3, res4, res5"),
         ("c2d_r50_nl5", {"stage": "res4"}, "a stage can be chosen for one block only"),
+        ("c2d_r50_nl1", {"groups": 4}, "groups: got 4, but no block is in res3"),
     ],
 )
 def test_bad_names_and_options(name, options, message):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nlnet.models.resnet import convolution
-from nlnet.norms import create_norm
+from nlnet.norms import create_norm, has_trainable_scale
 
 
 def control_width(channels: int) -> int:
@@ -23,10 +23,11 @@ def control_width(channels: int) -> int:
 
 
 class ResidualControl(nn.Module):
-    """x + BN(1×1×1(ReLU(BN(1×3×3(ReLU(BN(1×1×1 x))))))), with γ = 0 in the last BN: the identity when fresh.
+    """x + BN(1×1×1(ReLU(BN(1×3×3(ReLU(BN(1×1×1 x))))))): the identity when fresh.
 
-    As local as any other block of C2D, as many weights as the non-local block it stands for (`control_width`),
-    and, like it, without a ReLU after the sum.
+    γ = 0 in the last BN, or a zero last convolution where that norm has no γ that trains. As local as any other
+    block of C2D, as many weights as the non-local block it stands for (`control_width`), and, like it, without a
+    ReLU after the sum.
     """
 
     def __init__(self, channels: int, *, norm: str = "batch") -> None:
@@ -38,6 +39,8 @@ class ResidualControl(nn.Module):
         self.bn2 = create_norm(norm, width, ndim=3)
         self.conv3 = convolution(width, channels, (1, 1, 1))
         self.bn3 = create_norm(norm, channels, ndim=3, zero_init=True)
+        if not has_trainable_scale(self.bn3):
+            nn.init.zeros_(self.conv3.weight)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:

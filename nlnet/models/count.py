@@ -5,7 +5,8 @@ Multiply-adds (MACs) of convolutions, linear layers and the two matrix products 
 convention of the paper and of everyone who quotes it. Norms, activations, pooling and biases count nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from nlnet.block import NonLocalBlock
 
@@ -29,7 +31,7 @@ class Cost:
 class Skeleton(TorchFunctionMode):
     """`with Skeleton(): create_model(…)` builds a network of shapes: no memory, no initialisation."""
 
-    FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_})
+    FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_, nn.init.normal_})
 
     def __enter__(self) -> "Skeleton":
         self.device = torch.device("meta")
@@ -50,7 +52,9 @@ class Skeleton(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        return args[0] if func in self.FILLS else func(*args, **(kwargs or {}))
+        if func in self.FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def parameters(model: nn.Module) -> int:
@@ -60,9 +64,8 @@ def parameters(model: nn.Module) -> int:
 def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
     """Parameters and multiply-adds of `model` for one clip of (T, H, W).
 
-    Runs a copy on the meta device: no arithmetic, no memory.
+    Runs on the meta device: no arithmetic, no memory.
     """
-    network = _without_norms(deepcopy(model).to("meta")).eval()
     total = 0
 
     def layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -76,21 +79,46 @@ def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
         assert isinstance(module, NonLocalBlock)
         total += module.macs(tuple(inputs[0].shape[1:])) * inputs[0].shape[0]
 
-    inside = {id(m) for nl in network.modules() if isinstance(nl, NonLocalBlock) for m in nl.modules()}
-    for module in network.modules():
-        if isinstance(module, NonLocalBlock):
-            module.register_forward_hook(block)
-        elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) and id(module) not in inside:
-            module.register_forward_hook(layer)
-    with torch.no_grad():
+    with on_meta(model, nn.Identity, training=False) as (network, hooks), torch.no_grad():
+        inside = {id(m) for nl in network.modules() if isinstance(nl, NonLocalBlock) for m in nl.modules()}
+        for module in network.modules():
+            if isinstance(module, NonLocalBlock):
+                hooks.append(module.register_forward_hook(block))
+            elif (
+                isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) and id(module) not in inside
+            ):
+                hooks.append(module.register_forward_hook(layer))
         network(torch.empty(1, 3, *clip, device="meta"))
     return Cost(parameters=parameters(model), macs=total)
 
 
-def _without_norms(network: nn.Module) -> nn.Module:
-    """Batch norms out of the way: they count nothing, and torch spells them out in Python on the meta device."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
-                setattr(module, name, nn.Identity())
-    return network
+@contextmanager
+def on_meta(
+    model: nn.Module, norm: Callable[[], nn.Module], *, training: bool
+) -> Iterator[tuple[nn.Module, list[RemovableHandle]]]:
+    """`model` on the meta device (a copy, unless it is there), in one mode, with `norm()` for every batch norm.
+
+    Torch spells batch norm out in Python on the meta device. On leaving, the hooks in the list are removed and the
+    model is what it was.
+    """
+    there = all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    network = model if there else deepcopy(model).to("meta")
+    modes = [(module, module.training) for module in network.modules()]
+    norms = [
+        (parent, name, child)
+        for parent in network.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.modules.batchnorm._BatchNorm)
+    ]
+    hooks: list[RemovableHandle] = []
+    try:
+        for parent, name, _ in norms:
+            setattr(parent, name, norm())
+        yield network.train(training), hooks
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parent, name, child in norms:
+            setattr(parent, name, child)
+        for module, mode in modes:
+            module.training = mode

@@ -1,7 +1,9 @@
 """Loading weights by name: equal shapes copy, 2-D kernels inflate, and nothing is dropped in silence.
 
 Inflation (§4.1 of the paper; I3D): a k×k kernel W becomes k_t×k×k with every temporal plane equal to W/k_t,
-so that a video of one repeated frame gives the 2-D network's response (away from the padded ends of time).
+so that a video of one repeated frame gives the 2-D network's response. Exactly: a window's logits equal the 2-D
+network's if and only if no kernel on the way looks past an end of the clip, where convolutions see zeros. C2D looks
+at nothing beside a frame and is always equal; an I3D is equal in the middle of a clip long enough to have one.
 """
 
 from collections.abc import Mapping, Sequence

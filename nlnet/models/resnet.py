@@ -7,18 +7,21 @@ depth and width. Parameter names are torchvision's ResNet names, so that ImageNe
 Letters: B clips, T frames, H×W pixels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from nlnet.norms import create_norm
+from nlnet.norms import create_norm, untracked_statistics
 
 Inflation = Literal["none", "3x1x1", "3x3x3"]
-Padding = Literal["released", "padded", "paper"]
+Padding = Literal["released", "padded", "paper", "mmaction2"]
 EXPANSION = 4
 
 Triple = tuple[int, int, int]
@@ -133,7 +136,9 @@ class VideoResNet(nn.Module):
         inflation: "none" is C2D; "3x1x1" and "3x3x3" are the two I3Ds (Table 2e), with a 5×k×k conv1.
         timing: the temporal strides (`TIMINGS`).
         padding: pool1 and pool2. "released" pads nothing (res2 is 55×55 at 224); "padded" pads pool1 by
-            (0, 1, 1) (56×56, the ports); "paper" is Table 1 read literally: kernels 3×3×3 and 3×1×1.
+            (0, 1, 1) (56×56, the ports); "paper" is Table 1 read literally: kernels 3×3×3 and 3×1×1;
+            "mmaction2" is "padded" with a pool1 that strides in time without looking: kernel 1×3×3.
+        pool2: whether pool2 halves time after res2 (only the ports' "nopool" networks leave it out).
         num_classes: K.
         dropout: probability before the classifier, in training.
         norm: a kind of `nlnet.norms.create_norm`.
@@ -151,6 +156,7 @@ class VideoResNet(nn.Module):
         inflation: Inflation = "none",
         timing: Timing = TIMINGS["32x2"],
         padding: Padding = "released",
+        pool2: bool = True,
         num_classes: int = 400,
         dropout: float = 0.5,
         norm: str = "batch",
@@ -174,9 +180,7 @@ class VideoResNet(nn.Module):
         self.bn1 = create_norm(norm, width, ndim=3)
         self.relu = nn.ReLU(inplace=True)
         self.pool1 = _pool1(timing.pool1_stride, padding) if stem_pool else nn.Identity()
-        self.pool2 = (
-            MaxPool((3, 1, 1), (2, 1, 1), (1, 0, 0)) if padding == "paper" else MaxPool((2, 1, 1), (2, 1, 1))
-        )
+        self.pool2 = _pool2(padding) if pool2 else nn.Identity()
         channels = width
         self.stages: list[str] = []
         for number, count in enumerate(blocks, start=1):
@@ -195,16 +199,28 @@ class VideoResNet(nn.Module):
                 channels = inner * EXPANSION
             self.add_module(f"layer{number}", stage)
             self.stages.append(f"layer{number}")
+        self.checkpointing = False
+        """Keep the inputs of the stem and of residual blocks only, and compute the rest again for the gradient."""
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)
 
+    def stem(self, x: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B C t h w"]:
+        """The map that enters res2."""
+        return self.pool1(self.relu(self.bn1(self.conv1(x))))
+
     def features(self, x: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B C t h w"]:
         """The map after the last stage."""
-        x = self.pool1(self.relu(self.bn1(self.conv1(x))))
+        recomputes = self.checkpointing and torch.is_grad_enabled()
+        x = recomputed(self.stem, x, self.bn1) if recomputes else self.stem(x)
         for name in self.stages:
-            x = self.get_submodule(name)(x)
+            stage = self.get_submodule(name)
+            if recomputes:
+                for block in stage.children():
+                    x = recomputed(block, x, block)
+            else:
+                x = stage(x)
             if name == "layer1":
                 x = self.pool2(x)
         return x
@@ -221,6 +237,18 @@ class VideoResNet(nn.Module):
         """
         pooled = F.avg_pool3d(self.features(x), window, stride=1)
         return self.fc(self.dropout(pooled).movedim(1, -1)).movedim(-1, 1)
+
+
+def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, norms: nn.Module) -> Tensor:
+    """run(x), of which autograd keeps x alone and computes the rest again when the gradient needs it.
+
+    A residual block runs with its hooks, so with the non-local block attached to it. The second forward pass has
+    the first one's random numbers and autocast, and does not count in the running statistics of `norms`.
+    """
+    y: Tensor = checkpoint(
+        run, x, use_reentrant=False, context_fn=lambda: (nullcontext(), untracked_statistics(norms))
+    )
+    return y
 
 
 def window_of(model: VideoResNet, clip: Triple) -> Triple:
@@ -251,7 +279,14 @@ def _output_size(size: Triple, kernel: Triple, stride: Triple, padding: Triple) 
 def _pool1(stride: int, padding: Padding) -> MaxPool:
     if padding == "paper":
         return MaxPool((3 if stride == 2 else 1, 3, 3), (stride, 2, 2), (1 if stride == 2 else 0, 1, 1))
-    return MaxPool((stride, 3, 3), (stride, 2, 2), (0, 1, 1) if padding == "padded" else (0, 0, 0))
+    kernel = (1 if padding == "mmaction2" else stride, 3, 3)
+    return MaxPool(kernel, (stride, 2, 2), (0, 0, 0) if padding == "released" else (0, 1, 1))
+
+
+def _pool2(padding: Padding) -> MaxPool:
+    if padding == "paper":
+        return MaxPool((3, 1, 1), (2, 1, 1), (1, 0, 0))
+    return MaxPool((2, 1, 1), (2, 1, 1))
 
 
 def _check(name: str, value: str, allowed: Sequence[str]) -> None:
