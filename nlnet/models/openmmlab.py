@@ -1,0 +1,89 @@
+"""The files of OpenMMLab's mmaction2."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from nlnet.models.keymap import KeyMap, naming
+from nlnet.models.source import IMAGENET_STATISTICS, Settings, Source, block, has_blocks, residual
+
+
+def openmmlab_names(pooled: str) -> KeyMap:
+    """mmaction2's names; φ and g sit in a Sequential with their pool, at its place 0, where they are pooled."""
+    inner = "backbone.layer{L}.{B}.non_local_block."
+    return naming(
+        {"conv1": "backbone.conv1.conv", "bn1": "backbone.conv1.bn", "fc": "cls_head.fc_cls"}
+        | residual(
+            "backbone.layer{L}.{B}.conv{n}.conv",
+            "backbone.layer{L}.{B}.conv{n}.bn",
+            "backbone.layer{L}.{B}.downsample.conv",
+            "backbone.layer{L}.{B}.downsample.bn",
+            ("1", "2", "3"),
+        )
+        | block(
+            inner + "theta.conv",
+            inner + f"phi.{pooled}conv",
+            inner + f"g.{pooled}conv",
+            inner + "conv_out.conv",
+            inner + "conv_out.bn",
+        )
+        | {"layer{L}.{B}.nonlocal_block.w_f": inner + "concat_project.conv"},
+        other={"": ".weight"},
+    )
+
+
+def mmaction2_options(tensors: Mapping[str, Tensor], which: int, text: str) -> Settings:
+    """`text` is the configuration in the file's `meta`, Python source, if there is one, and the file's name."""
+
+    def setting(key: str, after: str = "") -> str | None:
+        found = re.search(rf"\b{key}['\"]?\s*[=:]\s*['\"]?(\w+)", text.partition(after)[2] if after else text)
+        return found[1] if found else None
+
+    if tensors["conv1.weight"].ndim == 4:
+        return mmaction2_flat_options(text)
+    options: Settings = {
+        "variant": ("32x2", "mmaction2's I3D: conv1 and pool1 have stride 2 in time"),
+        "padding": ("mmaction2", "its pool1 is 1×3×3 with stride 2 in time, padded by one pixel"),
+    }
+    if setting("conv1_stride_t") == "1" and setting("pool1_stride_t") == "1":
+        options["variant"] = ("8x8", "strides 1 in the file's configuration")
+    if not has_blocks(tensors):
+        return options
+    options |= {
+        "convention": ("mmcv", "keys pooled after φ and g, no bias before the norm"),
+        "scale": (1.0, "use_scale is off in mmaction2's I3D configurations"),
+    }
+    if which == 1:
+        options["subsample"] = (False, "φ and g are not in a Sequential with a pool")
+    if "non_local_cfg" in text and setting("use_scale", "non_local_cfg") != "False":
+        options["scale"] = (None, "use_scale is on in the file's configuration: 1/√d")
+    mode = setting("mode", "non_local_cfg")
+    if mode is not None:
+        options["pairwise"] = (mode, "mode in the file's configuration")
+    elif re.search("dot[-_]product", text):
+        options["pairwise"] = ("dot_product", "in the file's name")
+    if options.get("pairwise", ("",))[0] in ("dot_product", "gaussian", "concatenation"):
+        options["scale"] = (1.0, "mmcv scales the embedded Gaussian alone")
+    return options
+
+
+def mmaction2_flat_options(text: str) -> Settings:
+    """mmaction2's C2D is a 2-D network on frames: the class C2D, or the recogniser TSN ("nopool")."""
+    options: Settings = {"variant": ("8x8", "frames are not strided in time")}
+    if "Recognizer2D" in text or "nopool" in text:
+        return options | {
+            "padding": ("padded", "nopool in the file's name or configuration: a padded 2-D ResNet"),
+            "pool2": (False, "nopool in the file's name or configuration"),
+        }
+    return options | {
+        "padding": ("released", "mmaction2's class C2D; its nopool needs padding=padded, pool2=false")
+    }
+
+
+MMACTION2 = Source(
+    title="mmaction2",
+    keymaps=(openmmlab_names("0."), openmmlab_names("")),
+    options=mmaction2_options,
+    statistics=IMAGENET_STATISTICS,
+)
