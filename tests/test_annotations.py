@@ -1,92 +1,63 @@
+"""Which reader a folder or file goes to, by its name and header alone, and what is said where that is impossible."""
+
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from made_trees import touch, write
 
-from nlnet.data.annotations import VideoItem, _split_lines, read_list, read_videos
-
-
-def touch(folder: Path, *names: str) -> Path:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return folder
-
-
-def listed(folder: Path, text: str, name: str = "train.txt") -> Path:
-    path = folder / name
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def labels(path: Path, **options: object) -> list[int | None]:
-    return [item.label for item in read_videos(path, **options).items]  # type: ignore[arg-type]
-
-
-# class folders
-
-
-def test_class_folders_in_alphabetical_order(tmp_path: Path) -> None:
-    touch(tmp_path, "run/b.mp4", "run/a.MP4", "jump/x/y/deep.avi", "jump/c.webm")
-    touch(tmp_path, ".git/z.mp4", "run/.hidden.mp4", "run/notes.txt", "jump/thumb.jpg", "README.md")
-    videos = read_videos(tmp_path)
-    assert videos.classes == ("jump", "run")
-    assert videos.source == tmp_path
-    assert len(videos) == 4
-    assert videos.items == (
-        VideoItem(tmp_path / "jump/c.webm", 0),
-        VideoItem(tmp_path / "jump/x/y/deep.avi", 0),
-        VideoItem(tmp_path / "run/a.MP4", 1),
-        VideoItem(tmp_path / "run/b.mp4", 1),
-    )
-
-
-def test_given_classes_set_the_order_and_may_be_absent(tmp_path: Path) -> None:
-    touch(tmp_path, "run/a.mp4", "jump/b.mp4")
-    (tmp_path / "swim").mkdir()
-    videos = read_videos(str(tmp_path), classes=["swim", "run", "jump"])
-    assert videos.classes == ("swim", "run", "jump")
-    assert [item.label for item in videos.items] == [2, 1]
-
-
-def test_images_alone_are_one_frame_videos(tmp_path: Path) -> None:
-    assert labels(touch(tmp_path, "cat/1.jpg", "dog/2.png")) == [0, 1]
-
-
-def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
-    videos = read_videos(touch(tmp_path, "b.mp4", "a.mp4"))
-    assert [(item.path.name, item.label) for item in videos.items] == [("a.mp4", None), ("b.mp4", None)]
-    assert videos.classes == ()
+from nlnet.data.annotations import VideoItem, read_videos, recognise
 
 
 def test_one_video_file(tmp_path: Path) -> None:
     path = touch(tmp_path, "a b.mp4") / "a b.mp4"
-    assert read_videos(path, classes=("x", "y")).items == (VideoItem(path, None),)
+    videos = read_videos(path, classes=("x", "y"))
+    assert videos.items == (VideoItem(path, None),)
+    assert videos.layout == "one file"
+    assert not videos.multilabel
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("name", "text", "expected"),
     [
-        (["notes.txt"], "holds no video; expected files ending in .mp4"),
-        (["run/a.mp4", "loose.mp4"], r"both class folders and 1 videos beside them \(loose.mp4"),
         (
-            ["run/a.mp4", "jump/notes.txt"],
-            r"no videos in class folder jump \(1 of 2\); remove it, or give the classes",
+            "val.csv",
+            "label,youtube_id,time_start,time_end,split,is_cc\nabseiling,0wR5jVB-WPk,417,427,val,0\n",
+            "kinetics",
         ),
-        (["run/v1/0001.jpg", "run/v1/0002.jpg"], "run/v1 looks like a video as a folder of frames"),
+        ("test.csv", "youtube_id,time_start,time_end,split\n---v8pgm1eQ,58,68,test\n", "kinetics"),
+        (
+            "v.csv",
+            '"label","youtube_id","time_start","time_end","split"\n"golf","--sGO9m2Was",0,10,"val"\n',
+            "kinetics",
+        ),
+        (
+            "Charades_v1_train.csv",
+            "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n",
+            "charades",
+        ),
+        ("train.json", '[{"id": "1", "template": "Holding [something]"}]', "something"),
+        ("test-answers.csv", "1420;Lifting something up completely\n", "something"),
+        ("trainlist01.txt", "Archery/v_Archery_g08_c01.avi 3\n", "ucf101"),
+        ("testlist03.txt", "Archery/v_Archery_g08_c01.avi\n", "ucf101"),
+        ("trainlist.txt", "Archery/v_Archery_g08_c01.avi 3\n", "list"),
+        ("val.csv", "a/b.mp4 3\n", "list"),
+        ("list.txt", "12;a/b.mp4\n", "list"),
+        ("list.txt", "\n# nothing\n", "list"),
     ],
 )
-def test_folders_that_are_no_data_set(files: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_videos(touch(tmp_path, *files))
+def test_files_are_recognised(name: str, text: str, expected: str, tmp_path: Path) -> None:
+    assert recognise(write(tmp_path / name, text)) == expected
 
 
-def test_a_folder_that_is_no_class(tmp_path: Path) -> None:
-    touch(tmp_path, "runing/a.mp4")
-    with pytest.raises(ValueError, match="runing is not one of the 2 classes; did you mean 'running'"):
-        read_videos(tmp_path, classes=("running", "jump"))
+def test_hmdb51_is_recognised_by_its_split_files(tmp_path: Path) -> None:
+    splits = touch(tmp_path, "wave_test_split1.txt", "wave_test_split2.txt", "wave_test_split3.txt")
+    assert recognise(splits / "test3") == "hmdb51"
+    with pytest.raises(
+        ValueError, match=r"holds the splits of HMDB51; name a part of one, such as .*/train1 or .*/test1"
+    ):
+        read_videos(splits)
+    with pytest.raises(ValueError, match="train4 does not exist"):
+        read_videos(splits / "train4")
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -96,139 +67,26 @@ def test_nothing_there(tmp_path: Path) -> None:
         read_videos(tmp_path, classes=("a", "b", "a"))
 
 
-# lists
-
-
-def test_list_with_numbers_spaces_comments_and_a_byte_order_mark(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "my clips/b c.mp4", "d.mp4")
-    path = listed(tmp_path, "\ufeff# comment\n\na.mp4 0\r\nmy clips/b c.mp4   2\n  d.mp4\t1  \n")
-    videos = read_videos(path)
-    assert videos.items == (
-        VideoItem(tmp_path / "a.mp4", 0),
-        VideoItem(tmp_path / "my clips/b c.mp4", 2),
-        VideoItem(tmp_path / "d.mp4", 1),
+def test_lists_of_frames_are_refused(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "train.csv",
+        'original_vido_id video_id frame_id path labels\n46GP8 0 0 46GP8/46GP8-000001.jpg ""\n',
     )
-    assert videos.classes == ("0", "1", "2")
-
-
-@pytest.mark.parametrize(
-    "line", ["a, b.mp4 3", "a, b.mp4\t3", "a, b.mp4,3", '"a, b.mp4", 3', "'a, b.mp4' 3", 'a, b.mp4 "3"']
-)
-def test_separators_and_quotes(line: str, tmp_path: Path) -> None:
-    touch(tmp_path, "a, b.mp4")
-    path = listed(tmp_path, line)
-    # a comma in every line makes the comma the separator: paths with commas then need commas or quotes
-    if line in ("a, b.mp4 3", "'a, b.mp4' 3", 'a, b.mp4 "3"'):
-        path = listed(tmp_path, line + "\nc.mp4 0")
-        touch(tmp_path, "c.mp4")
-    assert read_videos(path).items[0] == VideoItem(tmp_path / "a, b.mp4", 3)
-
-
-def test_names_with_spaces(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "b c.mp4")
-    for text in (
-        'a.mp4 "riding a bike"\nb c.mp4 yoga',
-        "a.mp4\triding a bike\nb c.mp4\tyoga",
-        "a.mp4,riding a bike\nb c.mp4,yoga",
-    ):
-        videos = read_videos(listed(tmp_path, text))
-        assert videos.classes == ("riding a bike", "yoga")
-        assert [item.label for item in videos.items] == [0, 1]
-        assert [item.path.name for item in videos.items] == ["a.mp4", "b c.mp4"]
-
-
-def test_names_in_a_given_order_and_numbers_as_names(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "b.mp4")
-    assert labels(listed(tmp_path, "a.mp4 yoga\nb.mp4 run"), classes=["yoga", "swim", "run"]) == [0, 2]
-    assert labels(listed(tmp_path, "a.mp4 10\nb.mp4 run"), classes=["run", "10"]) == [1, 0]
-    assert labels(listed(tmp_path, "a.mp4 20\nb.mp4 10"), classes=["20", "10"]) == [0, 1]
-    videos = read_videos(listed(tmp_path, "a.mp4 1\nb.mp4 0"), classes=["yoga", "run"])
-    assert [item.label for item in videos.items] == [1, 0]
-    assert videos.classes == ("yoga", "run")
-
-
-def test_unlabelled_list(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "b c.mkv")
-    videos = read_videos(listed(tmp_path, 'a.mp4\n"b c.mkv"\n'), classes=["x"])
-    assert videos.items == (VideoItem(tmp_path / "a.mp4", None), VideoItem(tmp_path / "b c.mkv", None))
-    assert videos.classes == ("x",)
-
-
-def test_paths_are_relative_to_the_list_or_to_root(tmp_path: Path) -> None:
-    touch(tmp_path, "lists/a.mp4", "videos/a.mp4")
-    path = listed(tmp_path / "lists", f"a.mp4 0\n{tmp_path / 'videos/a.mp4'} 0\n")
-    assert [item.path for item in read_list(path).items] == [
-        tmp_path / "lists/a.mp4",
-        tmp_path / "videos/a.mp4",
-    ]
-    path = listed(tmp_path / "lists", "a.mp4 0\n")
-    assert read_videos(path, root=tmp_path / "videos").items[0].path == tmp_path / "videos/a.mp4"
-
-
-NAMES = st.text(
-    st.characters(codec="utf-8", categories=("L", "N", "Zs"), include_characters="-_/"), min_size=1
-)
-
-
-@given(pairs=st.lists(st.tuples(NAMES, st.integers(0, 400)), min_size=1))
-@settings(max_examples=50, deadline=None)
-def test_any_path_with_white_space_survives(
-    pairs: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    names = [f"x{name.strip()}.mp4" for name, _ in pairs]
-    numbers = [str(number) for _, number in pairs]
-    text = "\n".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
-    lines = _split_lines(listed(tmp_path_factory.getbasetemp(), text, "any.txt"))
-    assert [line.path for line in lines] == names
-    assert [line.label for line in lines] == numbers
-    assert [line.number for line in lines] == list(range(1, len(pairs) + 1))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("# nothing\n\n", "train.txt names no video; expected lines `path label`"),
-        ("a.mp4 0\nb.mp4\n", r"train.txt:2: expected `path label` separated by white space.*got 'b.mp4'"),
-        (
-            "a.mp4 0\nb.mp4,1\n",
-            r"train.txt:2: expected `path label` .*got 'b.mp4,1'; put a name with spaces in double",
-        ),
-        ("a.mp4\t0\n\nb.mp4\t\n", "train.txt:3: expected `path label`"),
-        (
-            "a.mp4 0\nb.mp4 yoga\n",
-            r"all numbers or all names, got '0' on line 1 and 'yoga' on line 2; is line 2 a header",
-        ),
-        ("a.mp4 -1\nb.mp4 0\n", "train.txt:1: class numbers go from 0 to 0, got -1"),
-        ("a.mp4 0\n# x\na.mp4 0\n", "train.txt:3: a.mp4 is already on line 1; remove one"),
-        (
-            "a.mp4 0\nc.mp4 0\nd.mp4 0\ne.mp4 0\nf.mp4 0\n",
-            r"train.txt:2: 4 of 5 videos do not exist: .*c.mp4 \(line 2\), .*d.mp4 \(line 3\), .*e.mp4 \(line 4\), …; "
-            "relative paths were taken from .*, give another root",
-        ),
-    ],
-)
-def test_lists_with_mistakes(text: str, message: str, tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "b.mp4")
-    with pytest.raises(ValueError, match=message):
-        read_videos(listed(tmp_path, text))
-
-
-def test_labels_that_the_classes_do_not_have(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "b.mp4")
     with pytest.raises(
-        ValueError, match="train.txt:2: class numbers go from 0 to 1, got 2; are the labels numbered from 1"
+        ValueError, match="lists single frames, as PySlowFast does .*; give the data set's own CSV"
     ):
-        read_videos(listed(tmp_path, "a.mp4 1\nb.mp4 2"), classes=["x", "y"])
-    with pytest.raises(
-        ValueError, match="train.txt:1: 'yogga' is not one of the 2 classes; did you mean 'yoga'"
-    ):
-        read_videos(listed(tmp_path, "a.mp4 yogga\nb.mp4 yoga"), classes=["run", "yoga"])
-    with pytest.raises(ValueError, match=r"'zzz' is not one of the 6 classes \(a, b, c, d, e, …\)"):
-        read_videos(listed(tmp_path, "a.mp4 zzz"), classes=list("abcdef"))
-
-
-def test_a_list_that_is_no_text(tmp_path: Path) -> None:
-    path = tmp_path / "train.txt"
-    path.write_bytes(b"\xff\xfe\x00clip")
-    with pytest.raises(ValueError, match="train.txt is not UTF-8 text"):
         read_videos(path)
+
+
+def test_a_format_of_the_wrong_kind(tmp_path: Path) -> None:
+    path = touch(tmp_path, "a/1.mp4") / "a/1.mp4"
+    with pytest.raises(ValueError, match="1.mp4 is no folder; format frames reads one"):
+        read_videos(path, format="frames")
+    with pytest.raises(ValueError, match="is no file; format charades reads one"):
+        read_videos(tmp_path, format="charades")
+
+
+@pytest.mark.unhooked
+def test_a_format_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown format 'lmdb'; expected one of auto, folders, frames"):
+        read_videos(touch(tmp_path, "a.txt") / "a.txt", format="lmdb")  # type: ignore[arg-type]

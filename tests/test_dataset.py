@@ -9,7 +9,7 @@ from made_videos import number_of, write_video
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nlnet.data import dataset
+from nlnet.data import framefolder
 from nlnet.data.annotations import VideoItem, VideoList
 from nlnet.data.dataset import Batch, Failure, FrameCache, Sample, TestViews, TrainClips, Views, collate
 from nlnet.data.decode import Video
@@ -48,7 +48,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Video]:
             super().__init__(path)
             seen.append(self)
 
-    monkeypatch.setattr(dataset, "Video", Seen)
+    monkeypatch.setattr(framefolder, "Video", Seen)
     return seen
 
 
@@ -219,6 +219,19 @@ def test_collate() -> None:
     assert unlabelled.labels is None
     with pytest.raises(ValueError, match="either all videos of a batch have labels or none has, got 1 of 2"):
         collate([Sample(5, clip, None), Sample(6, clip, 1)])
+
+
+def test_collate_of_several_labels() -> None:
+    clip = torch.zeros(3, 2, 4, 4, dtype=torch.uint8)
+    samples = [Sample(5, clip, (0, 3)), Sample(6, None, (1,), "x.mp4: is empty"), Sample(7, clip, ())]
+    labels = collate(samples, num_classes=4).labels
+    assert labels is not None
+    assert labels.dtype == torch.float32
+    assert labels.tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
+    with pytest.raises(ValueError, match="got 2 tuples of 2 and num_classes None"):
+        collate(samples)
+    with pytest.raises(ValueError, match="got 1 tuples of 2 and num_classes 4"):
+        collate([samples[0], Sample(8, clip, 2)], num_classes=4)
 
 
 def test_pinning_goes_through_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

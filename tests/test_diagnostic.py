@@ -202,6 +202,11 @@ def test_stills_go_through_the_classes_and_are_pure():
         ({"frames": 14}, r"frames: got 14, expected room for three slots of visible \+ gap frames, 15"),
         ({"height": 20}, r"distance: places are -2 pixels apart, expected 1 to -2"),
         ({"distance": 15}, r"distance: places are 15 pixels apart, expected 1 to 14"),
+        ({"layout": "anywhere", "distance": 9}, r"layout 'anywhere': .* no distance, got 28 and 9"),
+        (
+            {"layout": "anywhere", "task": "space"},
+            r"at least 36 pixels inside the margins for task 'space' .*got 28",
+        ),
         ({"task": "space", "tile": 14}, r"places are 12 pixels apart, expected 16 to 12 for task 'space'"),
     ],
 )
@@ -214,6 +219,46 @@ def test_a_spec_that_cannot_be_says_why(change, message):
 def test_an_unknown_task_names_the_known_ones():
     with pytest.raises(ValueError, match="task: got 'spacetme', expected one of space, time, spacetime"):
         DiagnosticSpec(task="spacetme")
+
+
+@pytest.mark.unhooked  # the runtime checker would stop it first
+def test_an_unknown_layout_names_the_known_ones():
+    with pytest.raises(ValueError, match="layout: got 'anywere', expected one of corners, anywhere"):
+        DiagnosticSpec(layout="anywere")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_anywhere_is_anywhere_inside_the_margin_and_never_on_top_of_another(task):
+    """Every row and column inside the margin is some item's first; one place for all in the task time."""
+    spec = DiagnosticSpec(task=task, height=48, width=48, layout="anywhere")
+    clips = [make_clip(spec, "train", index) for index in range(200)]
+    places = np.array([[(item.top, item.left) for item in clip.items] for clip in clips])
+    assert places.min() == spec.margin
+    assert places.max() == 48 - spec.margin - spec.tile
+    assert len(np.unique(places)) == 48 - 2 * spec.margin - spec.tile + 1
+    steps = np.abs(places - np.roll(places, 1, axis=1)).max(axis=2)
+    if task == "time":
+        assert (steps == 0).all()
+    elif task == "space":
+        assert (steps >= spec.tile).all()
+        assert len(np.unique(steps)) > 10
+    else:
+        assert steps.min() < spec.tile, "they may share a place at different moments"
+
+
+@pytest.mark.parametrize(
+    ("task", "items"),
+    [
+        ("space", [(270, 6, 19, 0, 16), (1238, 20, 4, 0, 16), (None, 5, 6, 0, 16)]),
+        ("time", [(1749, 6, 20, 7, 3), (1649, 6, 20, 13, 3), (None, 6, 20, 2, 3)]),
+        ("spacetime", [(1357, 18, 20, 5, 3), (1684, 18, 6, 10, 3), (None, 5, 6, 0, 3)]),
+    ],
+)
+def test_clips_are_those_of_earlier_versions(task, items):
+    """Handwriting, top, left, first frame and number of frames, as version 0.1.0 had them before `layout`."""
+    clip = make_clip(DiagnosticSpec(task=task), "train", 7)
+    found = [(i.handwriting, i.top, i.left, i.frames[0], len(i.frames)) for i in clip.items]
+    assert found == items
 
 
 @pytest.mark.parametrize("task", TASKS)

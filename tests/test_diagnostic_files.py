@@ -135,3 +135,21 @@ def test_an_oracle_that_relates_is_always_right():
 def test_every_task_can_be_written_as_it_is_offered(task, tmp_path):
     write_dataset(DiagnosticSpec(task=task), tmp_path / "data", {"train": 10, "stills": 22})
     assert len(read_videos(tmp_path / "data" / "train").items) == 10
+
+
+def test_a_data_set_of_a_version_without_a_field_is_known_again(written):
+    """What it left out had the default's meaning."""
+    path = written / "dataset.json"
+    text = path.read_text()
+    facts = json.loads(text)
+    del facts["spec"]["layout"]
+    path.write_text(json.dumps(facts))
+    try:
+        write_dataset(SPEC, written, COUNTS)
+        assert json.loads(path.read_text()) == facts, "left alone"
+        facts["spec"]["noise"] = 0.5
+        path.write_text(json.dumps(facts))
+        with pytest.raises(ValueError, match="its spec differ"):
+            write_dataset(SPEC, written, COUNTS)
+    finally:
+        path.write_text(text)

@@ -135,6 +135,37 @@ def test_views_are_scaled_first() -> None:
     assert torch.equal(views[0], scaled[:, 1:13, 4:16].permute(3, 0, 1, 2))
 
 
+def test_views_of_each_protocol() -> None:
+    # 16×31 to a shorter side of 8: 31/2 = 15.5, cut down to 15 or rounded to 16; the crops' first columns by hand
+    frames = coordinates(16, 31)
+    firsts = {}
+    for protocol in ("released", "slowfast", "mmaction2", "mmaction2_v1", "single"):
+        transform = TestTransform(crop=8, short_side=8, protocol=protocol)
+        scaled = transform.scale(frames)
+        views = transform(frames)
+        places = [(scaled[0, 0, :, 1] == view[1, 0, 0, 0]).nonzero()[0].item() for view in views]
+        firsts[protocol] = (scaled.shape[2], places)
+    assert firsts == {
+        "released": (15, [0, 3, 6]),
+        "single": (15, [0, 3, 6]),
+        "slowfast": (15, [0, 4, 7]),
+        "mmaction2": (16, [0, 4, 8]),
+        "mmaction2_v1": (16, [0, 4, 8]),
+    }
+
+
+def test_the_papers_view_is_the_whole_frame() -> None:
+    transform = TestTransform(crop=8, short_side=8, num_crops=1, protocol="paper")
+    for height, width, size in ((16, 31, (8, 15)), (31, 16, (15, 8)), (9, 9, (8, 8))):
+        frames = noise(2, height, width)
+        views = transform(frames)
+        assert torch.equal(views[0], resize(frames, size).permute(3, 0, 1, 2))
+        assert len(views) == 1
+    for wrong in ({"crop": 6, "num_crops": 1}, {"crop": 8, "num_crops": 3}):
+        with pytest.raises(ValueError, match=r"takes the whole frame, so crop is short_side \(8\)"):
+            TestTransform(short_side=8, protocol="paper", **wrong)
+
+
 def test_normalize_is_the_releases_constants() -> None:
     clips = noise(2, 4, 5).permute(3, 0, 1, 2)[None]
     expected = (clips.double() - 114.75) / 57.375

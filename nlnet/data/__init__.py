@@ -1,15 +1,23 @@
 """Videos: which frames, decoded exactly, made into clips; lists of labelled videos; training and test data sets."""
 
-from nlnet.data.annotations import VideoItem, VideoList, read_videos
+from nlnet.data.annotations import Format, read_videos
 from nlnet.data.check import Check, check_videos
+from nlnet.data.classnames import read_classes
 from nlnet.data.dataset import Batch, Failure, Sample, TestViews, TrainClips, Views, collate
 from nlnet.data.decode import Video, VideoError
+from nlnet.data.framefolder import FrameFolder, open_video
+from nlnet.data.rows import Missing
 from nlnet.data.transforms import TestTransform, TrainTransform, normalize
+from nlnet.data.videolist import Label, VideoItem, VideoList
 
 __all__ = [
     "Batch",
     "Check",
     "Failure",
+    "Format",
+    "FrameFolder",
+    "Label",
+    "Missing",
     "Sample",
     "TestTransform",
     "TestViews",
@@ -23,5 +31,7 @@ __all__ = [
     "check_videos",
     "collate",
     "normalize",
+    "open_video",
+    "read_classes",
     "read_videos",
 ]

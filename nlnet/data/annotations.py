@@ -1,231 +1,127 @@
-"""Lists of videos with labels, from what people have on disk: class folders, or a text file of `path label` lines."""
+"""Labelled videos from what people have on disk: folders, lists, and the official files of the data sets."""
 
-import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, get_args
 
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv"),
-    *(".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".asf", ".vob", ".gif"),
-)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+from nlnet.data import charades, kinetics
+from nlnet.data.charades import read_charades
+from nlnet.data.classnames import check_distinct
+from nlnet.data.folders import read_folders
+from nlnet.data.kinetics import read_kinetics
+from nlnet.data.lists import read_list
+from nlnet.data.rows import Missing, read_text
+from nlnet.data.somethings import ANSWER, read_somethings
+from nlnet.data.splits import HMDB51_PART, UCF101_NAME, read_hmdb51, read_ucf101
+from nlnet.data.videolist import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoItem, VideoList
 
-
-@dataclass(frozen=True)
-class VideoItem:
-    """One video and the index of its class; None where the label is not known."""
-
-    path: Path
-    label: int | None
-
-
-@dataclass(frozen=True)
-class VideoList:
-    """Videos in a fixed order, the names of the classes by index, and the folder or file they were read from.
-
-    Either every item has a label or none has; without labels `classes` is what was passed in, or empty.
-    """
-
-    items: tuple[VideoItem, ...]
-    classes: tuple[str, ...]
-    source: Path
-
-    def __len__(self) -> int:
-        return len(self.items)
+Format = Literal[
+    "auto", "folders", "frames", "list", "multilabel", "kinetics", "ucf101", "hmdb51", "something", "charades"
+]
 
 
 def read_videos(
-    source: Path | str, *, root: Path | str | None = None, classes: Sequence[str] | None = None
+    source: Path | str,
+    *,
+    root: Path | str | None = None,
+    classes: Sequence[str] | None = None,
+    format: Format = "auto",
+    missing: Missing = "error",
 ) -> VideoList:
     """The videos that `source` names.
 
-    - A folder of class folders: classes are the folder names in alphabetical order (or `classes`, in that order);
-      videos may lie deeper. Hidden files are ignored, and images too where there are videos; a tree of images
-      alone is read as one-frame videos. A folder with videos and no class folders has no labels.
-    - A video or image file: one item without a label.
-    - Any other file: a list, see `read_list`.
+    ============ ============================================================================== ===================
+    `format`     `source`                                                                       reader
+    ============ ============================================================================== ===================
+    folders      a folder of class folders of videos, images or folders of frames               `read_folders`
+    frames       a folder in which every folder with images is a video                          `read_folders`
+    list         a text file: `path label`, `path`, `folder frames label` or `path 1 2 3`       `read_list`
+    multilabel   the same, where each video has any number of labels, perhaps none              `read_list`
+    kinetics     a CSV file with columns youtube_id, time_start, time_end and mostly label      `read_kinetics`
+    ucf101       trainlist0N.txt or testlist0N.txt, beside classInd.txt                         `read_ucf101`
+    hmdb51       train1 … test3 in the folder of the *_test_splitN.txt files                    `read_hmdb51`
+    something    Something-Something V2: train.json, validation.json, test.json, …              `read_somethings`
+    charades     Charades_v1_train.csv or Charades_v1_test.csv                                  `read_charades`
+    ============ ============================================================================== ===================
+
+    `auto` tells them by name and header; it never takes `frames` or a `multilabel` list with one label a line. A video
+    or image file is one item without a label.
+
+    Args:
+        root: where relative paths start and named videos are looked for; by default where `source` is.
+        classes: the names of the classes in order (`read_classes`), if they are not to come from `source`.
+        missing: whether videos that an annotation file names and the disk lacks are an error or left out.
 
     Raises ValueError naming the file and line, what was expected and what to change.
     """
     source = Path(source)
-    if classes is not None and len(set(classes)) != len(classes):
-        twice = [name for name, count in Counter(classes).items() if count > 1]
-        raise ValueError(f"class names are given once each, got {twice[0]!r} more than once")
+    folder = None if root is None else Path(root)
+    if classes is not None:
+        check_distinct(classes)
+    if format == "auto" and source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
+        return VideoList((VideoItem(source, None),), tuple(classes or ()), source, "one file")
+    chosen = recognise(source) if format == "auto" else format
+    if chosen != "hmdb51":
+        _check_kind(source, chosen)
+    match chosen:
+        case "folders" | "frames":
+            return read_folders(source, classes=classes, frames=chosen == "frames")
+        case "list" | "multilabel":
+            many = chosen == "multilabel"
+            return read_list(source, root=folder, classes=classes, missing=missing, multilabel=many)
+        case "kinetics":
+            return read_kinetics(source, root=folder, classes=classes, missing=missing)
+        case "ucf101":
+            return read_ucf101(source, root=folder, classes=classes, missing=missing)
+        case "hmdb51":
+            return read_hmdb51(source, root=folder, classes=classes, missing=missing)
+        case "something":
+            return read_somethings(source, root=folder, classes=classes, missing=missing)
+        case "charades":
+            return read_charades(source, root=folder, classes=classes, missing=missing)
+    raise ValueError(f"unknown format {chosen!r}; expected one of {', '.join(get_args(Format))}")
+
+
+def recognise(source: Path) -> Format:
+    """The format of a folder or annotation file; a text file that is nothing else is a `list`."""
     if source.is_dir():
-        return _read_folders(source, classes)
+        if any(source.glob("*_test_split1.txt")):
+            raise ValueError(
+                f"{source} holds the splits of HMDB51; name a part of one, such as {source / 'train1'} or "
+                f"{source / 'test1'} (no such file need exist), and the folder of the videos as root"
+            )
+        return "folders"
+    part = HMDB51_PART.fullmatch(source.name)
+    if part is not None and not source.exists() and any(source.parent.glob(f"*_test_split{part[2]}.txt")):
+        return "hmdb51"
     if not source.is_file():
         raise ValueError(
-            f"{source} does not exist; expected a folder of class folders, a list file or a video"
+            f"{source} does not exist; expected a folder of class folders, a list or other annotation file, or a video"
         )
-    if _suffix(source) in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
-        return VideoList((VideoItem(source, None),), tuple(classes or ()), source)
-    return read_list(source, root=root, classes=classes)
-
-
-def read_list(
-    source: Path | str, *, root: Path | str | None = None, classes: Sequence[str] | None = None
-) -> VideoList:
-    """The videos of a text file with a line `path label` for each.
-
-    The separator is the tab if every line has one, else the comma if every line has one, else white space; a line
-    is split at its last one, so paths may hold it. Quotes keep a name (or a path) with separators together:
-    `clips/a b.mp4 "riding a bike"`. Lines that are blank or begin with # are passed over.
-
-    Labels are class numbers from 0, or names; names are numbered in alphabetical order, or as in `classes`. A list
-    whose every line is only a path to a video has no labels. Relative paths are relative to `root`, by default the
-    list's own folder.
-    """
-    source = Path(source)
-    lines = _split_lines(source)
-    folder = source.parent if root is None else Path(root)
-    paths = [folder / line.path for line in lines]
-    labels, names = _labels(source, lines, classes)
-    _check_paths(source, folder, lines, paths)
-    return VideoList(tuple(VideoItem(*item) for item in zip(paths, labels, strict=True)), names, source)
-
-
-class _Line(NamedTuple):
-    number: int
-    path: str
-    label: str | None
-
-
-def _suffix(path: Path | str) -> str:
-    return Path(path).suffix.lower()
-
-
-def _read_folders(source: Path, classes: Sequence[str] | None) -> VideoList:
-    files = sorted(p for p in source.rglob("*") if p.is_file() and not _hidden(p.relative_to(source)))
-    videos = [p for p in files if _suffix(p) in VIDEO_SUFFIXES]
-    chosen = videos or [p for p in files if _suffix(p) in IMAGE_SUFFIXES]
-    if not chosen:
-        raise ValueError(f"{source} holds no video; expected files ending in {', '.join(VIDEO_SUFFIXES)}")
-    loose = [p for p in chosen if p.parent == source]
-    if len(loose) == len(chosen):
-        return VideoList(tuple(VideoItem(p, None) for p in chosen), tuple(classes or ()), source)
-    if loose:
-        raise ValueError(
-            f"{source} holds both class folders and {len(loose)} videos beside them ({loose[0].name}, …); "
-            "move those into a class folder"
-        )
-    if not videos and (deep := [p for p in chosen if p.parent.parent != source]):
-        raise ValueError(
-            f"{deep[0].parent} looks like a video as a folder of frames; encode it as a video file first"
-        )
-    folder_of = {p: p.relative_to(source).parts[0] for p in chosen}
-    names = tuple(classes) if classes is not None else tuple(sorted(set(folder_of.values())))
-    present = sorted(p.name for p in source.iterdir() if p.is_dir() and not _hidden(Path(p.name)))
-    empty = [name for name in present if name not in set(folder_of.values())]
-    if empty and classes is None:
-        raise ValueError(
-            f"{source}: no videos in class folder {', '.join(empty[:3])}{' …' if len(empty) > 3 else ''} "
-            f"({len(empty)} of {len(present)}); remove it, or give the classes in order"
-        )
-    for name in set(folder_of.values()) - set(names):
-        raise ValueError(f"{source / name} is not one of the {len(names)} classes{_near(name, names)}")
-    number = {name: k for k, name in enumerate(names)}
-    return VideoList(tuple(VideoItem(p, number[folder_of[p]]) for p in chosen), names, source)
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _split_lines(source: Path) -> list[_Line]:
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{source} is not UTF-8 text ({error.reason}); expected lines `path label`"
-        ) from error
-    numbered = [(k, line.strip()) for k, line in enumerate(text.splitlines(), 1)]
-    numbered = [(k, line) for k, line in numbered if line and not line.startswith("#")]
-    if not numbered:
-        raise ValueError(f"{source} names no video; expected lines `path label`")
-    bare = [_suffix(_unquoted(line)) in VIDEO_SUFFIXES + IMAGE_SUFFIXES for _, line in numbered]
-    if all(bare):
-        return [_Line(k, _unquoted(line), None) for k, line in numbered]
-    separator = next((c for c in "\t," if all(c in line for _, line in numbered)), None)
-    mark = separator or r"\s"
-    pattern = re.compile(rf"""(.+?)\s*{mark}\s*("[^"]*"|'[^']*'|[^{mark}]+)""")
-    lines = []
-    for (k, line), has_no_label in zip(numbered, bare, strict=True):
-        found = None if has_no_label else pattern.fullmatch(line)
-        if found is None:
-            spelled = {"\t": "a tab", ",": "a comma"}.get(separator or "", "white space")
-            raise ValueError(
-                f"{source}:{k}: expected `path label` separated by {spelled} as on other lines, got {line!r}; "
-                "put a name with spaces in double quotes"
-            )
-        lines.append(_Line(k, _unquoted(found[1]), _unquoted(found[2])))
-    return lines
-
-
-def _unquoted(text: str) -> str:
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text.count(text[0]) == 2
-    return text[1:-1] if quoted else text
-
-
-def _labels(
-    source: Path, lines: list[_Line], classes: Sequence[str] | None
-) -> tuple[list[int | None], tuple[str, ...]]:
-    """Label numbers and class names of a list's lines."""
-    given = [line.label for line in lines if line.label is not None]
-    if not given:
-        return [None] * len(lines), tuple(classes or ())
-    numeric = [re.fullmatch(r"[+-]?\d+", label) is not None for label in given]
-    if any(numeric) and not all(numeric) and not (classes and set(given) <= set(classes)):
-        number, name = numeric.index(True), numeric.index(False)
-        raise ValueError(
-            f"{source}: labels are all numbers or all names, got {given[number]!r} on line {lines[number].number} "
-            f"and {given[name]!r} on line {lines[name].number}; is line {lines[name].number} a header?"
-        )
-    if all(numeric) and not (classes and set(given) <= set(classes)):
-        numbers = [int(label) for label in given]
-        names = tuple(classes) if classes else tuple(str(k) for k in range(max(numbers) + 1))
-        for line, k in zip(lines, numbers, strict=True):
-            if not 0 <= k < len(names):
-                hint = "; are the labels numbered from 1?" if k == len(names) and 0 not in numbers else ""
-                raise ValueError(
-                    f"{source}:{line.number}: class numbers go from 0 to {len(names) - 1}, got {k}{hint}"
-                )
-        return [*numbers], names
-    names = tuple(classes) if classes else tuple(sorted(set(given)))
-    position = {name: k for k, name in enumerate(names)}
-    for line, label in zip(lines, given, strict=True):
-        if label not in position:
-            raise ValueError(
-                f"{source}:{line.number}: {label!r} is not one of the {len(names)} classes{_near(label, names)}"
-            )
-    return [position[label] for label in given], names
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    near = get_close_matches(name, names, n=1)
-    return (
-        f"; did you mean {near[0]!r}?"
-        if near
-        else f" ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
+    if source.suffix.lower() == ".json":
+        return "something"
+    if UCF101_NAME.fullmatch(source.name):
+        return "ucf101"
+    first = next(
+        (line.strip() for line in read_text(source, "lines `path label`").splitlines() if line.strip()), ""
     )
-
-
-def _check_paths(source: Path, folder: Path, lines: list[_Line], paths: list[Path]) -> None:
-    first_line: dict[Path, int] = {}
-    for line, path in zip(lines, paths, strict=True):
-        if path in first_line:
-            raise ValueError(
-                f"{source}:{line.number}: {line.path} is already on line {first_line[path]}; remove one"
-            )
-        first_line[path] = line.number
-    missing = [(line, path) for line, path in zip(lines, paths, strict=True) if not path.is_file()]
-    if missing:
-        some = ", ".join(f"{path} (line {line.number})" for line, path in missing[:3])
-        more = ", …" if len(missing) > 3 else ""
+    columns = {column.strip().strip('"') for column in first.split(",")}
+    if columns >= set(kinetics.COLUMNS):
+        return "kinetics"
+    if columns >= set(charades.COLUMNS):
+        return "charades"
+    if first.startswith("original_vido_id"):
         raise ValueError(
-            f"{source}:{missing[0][0].number}: {len(missing)} of {len(paths)} videos do not exist: {some}{more}; "
-            f"relative paths were taken from {folder}, give another root if they are elsewhere"
+            f"{source} lists single frames, as PySlowFast does for Charades and Something-Something; "
+            "give the data set's own CSV or JSON file, and the folder of the frames as root"
         )
+    return "something" if ANSWER.fullmatch(first) and Path(first).suffix == "" else "list"
+
+
+def _check_kind(source: Path, format: Format) -> None:
+    """Raise where a folder is given for a file or the other way round."""
+    wants_folder = format in ("folders", "frames")
+    if wants_folder and not source.is_dir():
+        raise ValueError(f"{source} is no folder; format {format} reads one")
+    if not wants_folder and not source.is_file():
+        raise ValueError(f"{source} is no file; format {format} reads one")

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nlnet.data.annotations import VideoItem, VideoList
-from nlnet.data.decode import Video, VideoError
+from nlnet.data.decode import VideoError
+from nlnet.data.framefolder import open_video
+from nlnet.data.videolist import VideoItem, VideoList
 
 
 class Check(NamedTuple):
@@ -19,14 +20,14 @@ class Check(NamedTuple):
 
     @property
     def fps(self) -> float | None:
-        """Mean frame rate; None for a video without duration."""
+        """Mean frame rate; None for a video without duration and a folder of frames of unknown rate."""
         return self.num_frames / self.duration_seconds if self.num_frames and self.duration_seconds else None
 
 
 def check_video(item: VideoItem, *, every_frame: bool = True) -> Check:
     """Opens a video and, with `every_frame`, decodes all of it; without, its first frame."""
     try:
-        with Video(item.path) as video:
+        with open_video(item) as video:
             if every_frame:
                 video.verify()
             return Check(item, None, video.num_frames, video.duration_seconds, video.height, video.width)

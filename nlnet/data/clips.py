@@ -1,13 +1,14 @@
-"""Which frames make a clip, how large they become, and where they are cut: integer arithmetic, no I/O.
+"""Which frames make a clip, how large they become, and where they are cut: exact arithmetic, no I/O.
 
 Letters: N frames in the video, L = `length` frames in a clip, s = `stride` between them. A clip *spans* L·s frames.
 A draw is a number in [0, 1); every random choice is a function of one draw, so a seed settles a sample.
 """
 
 from fractions import Fraction
-from typing import Literal, get_args
+from math import floor
+from typing import Literal
 
-Protocol = Literal["released", "slowfast", "mmaction2", "single"]
+from nlnet.data.protocols import Protocol, TestProtocol, protocol_of
 
 
 def pick(count: int, draw: float) -> int:
@@ -47,68 +48,127 @@ def test_starts(
 ) -> list[int]:
     """First frames of the K = `num_clips` clips of a test video.
 
-    =========== ============================================ ==========================================
-    protocol    start of clip k                              N = 300, L·s = 64, K = 10
-    =========== ============================================ ==========================================
-    released    ⌊k·N/K⌋; the last clips wrap round           0, 30, 60, … 270
-    slowfast    ⌊k·(N − L·s)/K⌋                              0, 23, 47, … 212 (0, 23.6, 47.2, … 212.4)
-    mmaction2   k·(N − L·s)/(K − 1), rounded half to even    0, 26, 52, … 236
-    single      ⌊(N − L·s)/2⌋, the centre; K is 1            118
-    =========== ============================================ ==========================================
+    ============== ============================================== ==========================================
+    protocol       start of clip k                                N = 300, L·s = 64, K = 10
+    ============== ============================================== ==========================================
+    released       ⌊k·N/K⌋; the last clips wrap round             0, 30, 60, … 270
+    paper          the same                                       0, 30, 60, … 270
+    slowfast       ⌊k·(N − L·s)/K⌋ at 30 frames per second        0, 23, 47, … 212 (0, 23.6, 47.2, … 212.4)
+    mmaction2      k·(N − L·s)/(K − 1), rounded half to even      0, 26, 52, … 236
+    mmaction2_v1   k·(N − (L − 1)·s − 1)/(K − 1), rounded so      0, 26, 53, … 237 (L = 32)
+    single         ⌊(N − L·s)/2⌋, the centre; K is 1              118
+    ============== ============================================== ==========================================
 
     N − L·s counts as 0 in a video that is too short. `mmaction2` with one clip takes the centre, as `single` does.
-    Only the starts follow the other code bases; the frames of a clip are `clip_indices` for all four.
     """
     _check_clip(num_frames, length, stride)
     if num_clips < 1:
         raise ValueError(f"a video is tested with 1 clip or more, got num_clips {num_clips}")
-    room = max(num_frames - length * stride, 0)
-    match protocol:
-        case "released":
+    rules = protocol_of(protocol)
+    room = _room(rules, num_frames, length, stride)
+    match rules.starts:
+        case "video":
             return [k * num_frames // num_clips for k in range(num_clips)]
-        case "slowfast":
-            return [k * room // num_clips for k in range(num_clips)]
-        case "mmaction2" if num_clips > 1:
-            return [round(Fraction(k * room, num_clips - 1)) for k in range(num_clips)]
-        case "single" | "mmaction2":
-            if num_clips != 1:
-                raise ValueError(f"protocol 'single' is one clip, got num_clips {num_clips}; use 'released'")
-            return [room // 2]
-    raise ValueError(f"unknown test protocol {protocol!r}; expected one of {', '.join(get_args(Protocol))}")
+        case "room":
+            return [floor(k * room / num_clips) for k in range(num_clips)]
+        case "ends" if num_clips > 1:
+            return [round(k * room / (num_clips - 1)) for k in range(num_clips)]
+        case "centre" if num_clips > 1:
+            raise ValueError(f"protocol 'single' is one clip, got num_clips {num_clips}; use 'released'")
+    return [floor(room / 2)]
+
+
+def test_clips(
+    num_frames: int,
+    num_clips: int,
+    *,
+    length: int,
+    stride: int,
+    protocol: Protocol = "released",  # noqa: PT028 (no test case)
+    rate: Fraction | None = None,  # noqa: PT028
+) -> list[list[int]]:
+    """Frame numbers of every clip of a test video; `rate` is the video's, frames per second.
+
+    All protocols but one wrap round (`clip_indices`). `slowfast` resamples to 30 frames per second: with the span
+    S = L·s·rate/30 (L·s where the rate is not known, as in folders of frames; at least 1) clip k starts at the
+    fraction t = k·max(N − S, 0)/K, and its frame i is ⌊t + i·(S − 1)/(L − 1)⌋, at most N − 1. Even at 30 frames per
+    second that is not every s-th frame, since L frames are spread over S − 1: from t = 23.6, with L = 32 and s = 2,
+    it gives 23, 25, … 47, 50, 52, … 86. A short video repeats its last frame.
+
+    PySlowFast computes this in float32; here it is exact. Where it decodes a clip alone rather than the whole
+    video, it begins at the first frame after t.
+    """
+    starts = test_starts(num_frames, num_clips, length=length, stride=stride, protocol=protocol)
+    rules = protocol_of(protocol)
+    if rules.frames == "wrap":
+        return [clip_indices(start, length=length, stride=stride, num_frames=num_frames) for start in starts]
+    room = _room(rules, num_frames, length, stride, rate)
+    step = (_span(rules, length, stride, rate) - 1) / max(length - 1, 1)
+    return [
+        [min(floor(k * room / num_clips + i * step), num_frames - 1) for i in range(length)]
+        for k in range(num_clips)
+    ]
 
 
 # pytest collects what is called test_*, also in a module that imports it
-test_starts.__test__ = False  # type: ignore[attr-defined]
+test_starts.__test__ = test_clips.__test__ = False  # type: ignore[attr-defined]
 
 
-def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) scaled so that the shorter becomes `short_side`; the longer is cut down to an integer."""
+def _span(rules: TestProtocol, length: int, stride: int, rate: Fraction | None = None) -> Fraction:
+    """How many frames of the video a clip takes."""
+    if rules.span == "frames":
+        return Fraction((length - 1) * stride + 1)
+    if rules.rate is None or rate is None:
+        return Fraction(length * stride)
+    return max(length * stride * rate / rules.rate, Fraction(1))
+
+
+def _room(
+    rules: TestProtocol, num_frames: int, length: int, stride: int, rate: Fraction | None = None
+) -> Fraction:
+    return max(num_frames - _span(rules, length, stride, rate), Fraction(0))
+
+
+def scaled_size(
+    height: int, width: int, short_side: int, rounding: Literal["down", "nearest"] = "down"
+) -> tuple[int, int]:
+    """(height, width) scaled so that the shorter becomes `short_side`; the longer is made an integer by `rounding`.
+
+    "down" cuts it; "nearest" is ⌊x + ½⌋, mmcv's rule.
+    """
     if min(height, width, short_side) < 1:
         raise ValueError(f"sizes are 1 or more, got height {height}, width {width}, short_side {short_side}")
-    if height < width:
-        return short_side, width * short_side // height
-    return height * short_side // width, short_side
+    short, long = sorted((height, width))
+    half = short if rounding == "nearest" else 0
+    scaled = (2 * long * short_side + half) // (2 * short)
+    return (short_side, scaled) if height < width else (scaled, short_side)
 
 
-def crop_offsets(height: int, width: int, crop: int, num_crops: int) -> list[tuple[int, int]]:
+def crop_offsets(
+    height: int, width: int, crop: int, num_crops: int, reach: Literal["halves", "ends"] = "halves"
+) -> list[tuple[int, int]]:
     """(top, left) of the square crops of a frame.
 
-    1 crop: the centre. 3 crops: {0, 1, 2} · ⌊(side − crop)/2⌋ along the side that exceeds the crop by more
-    (the vertical one when they are equal), centred on the other; so the last crop may miss one pixel, as in
-    the release. In a frame of just the crop's size the three are the same.
+    1 crop: the centre. 3 crops: along the side that exceeds the crop by more, centred on the other. With r = side −
+    crop they lie by `reach`
+    - "halves": at 0, ⌊r/2⌋ and 2⌊r/2⌋, so the last may miss one pixel, as in the release and mmaction2; the centre
+      is ⌊r/2⌋, and the vertical side is taken when both are equal;
+    - "ends": at 0, ⌈r/2⌉ and r, PySlowFast's places; the centre is ⌈r/2⌉, and the horizontal side is taken.
+    In a frame of just the crop's size the three are the same.
     """
     if min(height, width) < crop or crop < 1:
         raise ValueError(
             f"a crop of {crop} does not fit a frame of {height}×{width}; scale the frame to at least that"
         )
-    top, left = (height - crop) // 2, (width - crop) // 2
+    up = 1 if reach == "ends" else 0
+    top, left = (height - crop + up) // 2, (width - crop + up) // 2
     if num_crops == 1:
         return [(top, left)]
     if num_crops != 3:
         raise ValueError(f"crops come as 1 (centre) or 3 (along the longer side), got num_crops {num_crops}")
-    if height >= width:
-        return [(i * top, left) for i in range(3)]
-    return [(top, i * left) for i in range(3)]
+    if height > width or (height == width and reach == "halves"):
+        return [(0, left), (top, left), (height - crop if up else 2 * top, left)]
+    return [(top, 0), (top, left), (top, width - crop if up else 2 * left)]
 
 
 def _check_clip(num_frames: int, length: int, stride: int) -> None:

@@ -4,17 +4,21 @@ exception in a worker, and never another video in its place."""
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nlnet.data.annotations import VideoList
-from nlnet.data.clips import Protocol, clip_indices, random_start, test_starts
+from nlnet.data.clips import clip_indices, random_start, test_clips
 from nlnet.data.decode import Video, VideoError
+from nlnet.data.framefolder import FrameFolder, open_video
+from nlnet.data.protocols import Protocol
 from nlnet.data.transforms import TestTransform, TrainTransform
+from nlnet.data.videolist import Label, VideoItem, VideoList
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +27,7 @@ class Sample:
 
     index: int
     clip: Tensor | None
-    label: int | None
+    label: Label
     failure: str | None = None
 
 
@@ -31,12 +35,13 @@ class Sample:
 class Views:
     """All views of a test video, uint8 (V, 3, T, H, W), or None with the `failure` "path: reason; fix".
 
-    V = clips × crops; view v is crop v mod crops of the clip that begins at frame starts[v // crops].
+    V = clips × crops; view v is crop v mod crops of the clip that begins at frame starts[v // crops]. H and W are
+    the crop's, or under the protocol `paper` the scaled frame's, which differ from video to video.
     """
 
     index: int
     clips: Tensor | None
-    label: int | None
+    label: Label
     starts: tuple[int, ...] = ()
     failure: str | None = None
 
@@ -55,9 +60,10 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The samples that could be read: clips uint8 (B, 3, T, H, W), labels and indices int64 (B,), in order.
+    """The samples that could be read: clips uint8 (B, 3, T, H, W), indices int64 (B,), in order.
 
-    `clips` is None when not one could be read; `labels` is None when the videos have no labels.
+    `labels` is int64 (B,), or float32 (B, K) of zeros and ones where a video has any number of the K classes; None
+    when the videos have no labels. `clips` is None when not one could be read.
     """
 
     clips: Tensor | None
@@ -70,6 +76,20 @@ class Batch:
         clips = None if self.clips is None else self.clips.pin_memory()
         labels = None if self.labels is None else self.labels.pin_memory()
         return replace(self, clips=clips, labels=labels)
+
+
+class Extent(NamedTuple):
+    """How long a video is: its frames, and how many of them are shown in a second on average (None: not known)."""
+
+    num_frames: int
+    rate: Fraction | None
+
+    @classmethod
+    def of(cls, video: Video | FrameFolder) -> "Extent":
+        seconds = video.duration_seconds
+        # the denominator of 30000/1001 and of other rates in use; removes the rounding of the division
+        rate = Fraction(video.num_frames / seconds).limit_denominator(10_000) if seconds else None
+        return cls(video.num_frames, rate)
 
 
 class FrameCache:
@@ -86,22 +106,23 @@ class FrameCache:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self._frames: dict[Path, Tensor] = {}
+        self.extents: dict[Path, Extent] = {}
 
     def __getstate__(self) -> int:
         return self.budget_bytes
 
     def __setstate__(self, budget_bytes: int) -> None:
-        self.budget_bytes, self.used_bytes, self._frames = budget_bytes, 0, {}
+        self.budget_bytes, self.used_bytes, self._frames, self.extents = budget_bytes, 0, {}, {}
 
     def get(self, path: Path) -> UInt8[Tensor, "N H W 3"] | None:
         return self._frames.get(path)
 
-    def keep(self, video: Video) -> UInt8[Tensor, "N H W 3"] | None:
+    def keep(self, video: Video | FrameFolder) -> UInt8[Tensor, "N H W 3"] | None:
         """All frames of a video if they fit in what is left of the budget, decoded and kept; else None."""
         if self.used_bytes + video.nbytes > self.budget_bytes:
             return None
         frames = video.frames(range(video.num_frames))
-        self._frames[video.path] = frames
+        self._frames[video.path], self.extents[video.path] = frames, Extent.of(video)
         self.used_bytes += frames.nbytes
         return frames
 
@@ -129,12 +150,12 @@ class TrainClips(Dataset[Sample]):
         rng = random.Random(seed)
         draw = rng.random()
 
-        def clip(num_frames: int) -> list[int]:
-            start = random_start(num_frames, length=self.length, stride=self.stride, draw=draw)
-            return clip_indices(start, length=self.length, stride=self.stride, num_frames=num_frames)
+        def clip(extent: Extent) -> list[int]:
+            start = random_start(extent.num_frames, length=self.length, stride=self.stride, draw=draw)
+            return clip_indices(start, length=self.length, stride=self.stride, num_frames=extent.num_frames)
 
         try:
-            _, frames = _read(item.path, clip, self.cache)
+            _, frames = _read(item, clip, self.cache)
         except VideoError as error:
             return Sample(index, None, item.label, str(error))
         return Sample(index, self.transform(frames, rng), item.label)
@@ -160,7 +181,7 @@ class TestViews(Dataset[Views]):
         protocol: Protocol = "released",
         cache_bytes: int = 0,
     ) -> None:
-        test_starts(1, num_clips, length=length, stride=stride, protocol=protocol)  # bad numbers are told now
+        test_clips(1, num_clips, length=length, stride=stride, protocol=protocol)  # bad numbers are told now
         self.videos, self.length, self.stride, self.num_clips = videos, length, stride, num_clips
         self.transform, self.protocol = transform, protocol
         self.cache = FrameCache(cache_bytes)
@@ -171,40 +192,43 @@ class TestViews(Dataset[Views]):
     def __getitem__(self, index: int) -> Views:
         item = self.videos.items[index]
         try:
-            num_frames, frames = _read(item.path, self._needed, self.cache)
+            extent, frames = _read(item, self._needed, self.cache)
         except VideoError as error:
             return Views(index, None, item.label, failure=str(error))
-        row = {number: k for k, number in enumerate(self._needed(num_frames))}
-        clips = [[row[number] for number in clip] for clip in self._clips(num_frames)]
-        return Views(index, self._cut(frames, clips), item.label, tuple(self._starts(num_frames)))
+        row = {number: k for k, number in enumerate(self._needed(extent))}
+        clips = self._clips(extent)
+        rows = [[row[number] for number in clip] for clip in clips]
+        return Views(index, self._cut(frames, rows), item.label, tuple(clip[0] for clip in clips))
 
-    def _starts(self, num_frames: int) -> list[int]:
-        return test_starts(
-            num_frames, self.num_clips, length=self.length, stride=self.stride, protocol=self.protocol
+    def _clips(self, extent: Extent) -> list[list[int]]:
+        return test_clips(
+            extent.num_frames,
+            self.num_clips,
+            length=self.length,
+            stride=self.stride,
+            protocol=self.protocol,
+            rate=extent.rate,
         )
 
-    def _clips(self, num_frames: int) -> list[list[int]]:
-        return [
-            clip_indices(start, length=self.length, stride=self.stride, num_frames=num_frames)
-            for start in self._starts(num_frames)
-        ]
+    def _needed(self, extent: Extent) -> list[int]:
+        return sorted({number for clip in self._clips(extent) for number in clip})
 
-    def _needed(self, num_frames: int) -> list[int]:
-        return sorted({number for clip in self._clips(num_frames) for number in clip})
-
-    def _cut(
-        self, frames: UInt8[Tensor, "n H W 3"], clips: list[list[int]]
-    ) -> UInt8[Tensor, "V 3 T crop crop"]:
+    def _cut(self, frames: UInt8[Tensor, "n H W 3"], clips: list[list[int]]) -> UInt8[Tensor, "V 3 T th tw"]:
         """The crops of all clips, given as rows of `frames`."""
-        scaled, crop, per_clip = self.transform.scale(frames), self.transform.crop, self.transform.num_crops
-        views = torch.empty((len(clips) * per_clip, 3, self.length, crop, crop), dtype=torch.uint8)
+        scaled = self.transform.scale(frames)
+        size = self.transform.crops(scaled[:1]).shape[3:]
+        per_clip = self.transform.num_crops
+        views = torch.empty((len(clips) * per_clip, 3, self.length, *size), dtype=torch.uint8)
         for k, rows in enumerate(clips):
             views[k * per_clip : (k + 1) * per_clip] = self.transform.crops(scaled[rows])
         return views
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """One batch of the samples that could be read, and the failures of the others."""
+def collate(samples: Sequence[Sample], *, num_classes: int | None = None) -> Batch:
+    """One batch of the samples that could be read, and the failures of the others.
+
+    Labels that are tuples of classes need `num_classes`, the width K of a multi-hot row.
+    """
     read = [sample for sample in samples if sample.clip is not None]
     failures = tuple(Failure(sample.index, sample.failure or "") for sample in samples if sample.clip is None)
     labels = [sample.label for sample in read if sample.label is not None]
@@ -214,20 +238,37 @@ def collate(samples: Sequence[Sample]) -> Batch:
         )
     return Batch(
         clips=torch.stack([sample.clip for sample in read if sample.clip is not None]) if read else None,
-        labels=torch.tensor(labels, dtype=torch.int64) if labels or not read else None,
+        labels=_label_tensor(labels, num_classes) if labels or not read else None,
         indices=torch.tensor([sample.index for sample in read], dtype=torch.int64),
         failures=failures,
     )
 
 
+def _label_tensor(labels: Sequence[int | tuple[int, ...]], num_classes: int | None) -> Tensor:
+    """int64 (B,) of class numbers, or float32 (B, K) multi-hot of tuples of them."""
+    tuples = [label for label in labels if isinstance(label, tuple)]
+    if not tuples:
+        return torch.tensor(labels, dtype=torch.int64)
+    if len(tuples) != len(labels) or num_classes is None:
+        raise ValueError(
+            f"labels are all tuples of classes below num_classes, or all class numbers, got {len(tuples)} tuples of "
+            f"{len(labels)} and num_classes {num_classes}"
+        )
+    rows = torch.zeros(len(tuples), num_classes)
+    for row, label in zip(rows, tuples, strict=True):
+        row[list(label)] = 1.0
+    return rows
+
+
 def _read(
-    path: Path, choose: Callable[[int], list[int]], cache: FrameCache
-) -> tuple[int, UInt8[Tensor, "n H W 3"]]:
-    """The number of frames of a video, and the frames that `choose` names when told that number."""
-    kept = cache.get(path)
+    item: VideoItem, choose: Callable[[Extent], list[int]], cache: FrameCache
+) -> tuple[Extent, UInt8[Tensor, "n H W 3"]]:
+    """The extent of a video, and the frames that `choose` names when told it."""
+    kept = cache.get(item.path)
     if kept is not None:
-        return len(kept), kept[choose(len(kept))]
-    with Video(path) as video:
-        kept = cache.keep(video)
-        wanted = choose(video.num_frames)
-        return video.num_frames, video.frames(wanted) if kept is None else kept[wanted]
+        extent = cache.extents[item.path]
+        return extent, kept[choose(extent)]
+    with open_video(item) as video:
+        kept, extent = cache.keep(video), Extent.of(video)
+        wanted = choose(extent)
+        return extent, video.frames(wanted) if kept is None else kept[wanted]

@@ -27,6 +27,7 @@ import numpy as np
 Task = Literal["space", "time", "spacetime"]
 Split = Literal["train", "val", "test"]
 Color = Literal["red", "green"]
+Layout = Literal["corners", "anywhere"]
 
 COLORS: tuple[Color, Color] = get_args(Color)
 RGB = {"red": (205, 45, 45), "green": (40, 165, 60)}
@@ -41,6 +42,8 @@ class DiagnosticSpec:
     ``visible`` frames show an item and at least ``gap`` empty frames follow it (tasks time and spacetime).
     ``still`` is the side of a pre-training still, which one item fills to a good part, as in an image data set.
     ``distance`` is the step between the corner places, centre to centre; None = as far as ``margin`` and ``jitter`` let.
+    ``layout`` "anywhere" draws each place uniformly inside the margin, without overlap in one frame, so that
+    distances vary from a tile to the whole frame; ``jitter`` and ``distance`` then mean nothing.
     """
 
     task: Task = "spacetime"
@@ -56,6 +59,7 @@ class DiagnosticSpec:
     noise: float = 0.04
     still: int = 28
     seed: int = 0
+    layout: Layout = "corners"
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -78,6 +82,11 @@ class DiagnosticSpec:
 
     def _check_places(self) -> None:
         """Places may overlap where items are apart in time, never in one frame."""
+        if self.layout not in get_args(Layout):
+            raise ValueError(f"layout: got {self.layout!r}, expected one of {', '.join(get_args(Layout))}")
+        if self.layout == "anywhere":
+            self._check_room()
+            return
         room = min(self.height, self.width) - 2 * self.margin - self.tile - self.jitter
         step = room if self.distance is None else self.distance
         least = self.tile + self.jitter if self.task == "space" else 1 if self.task == "spacetime" else 0
@@ -85,6 +94,16 @@ class DiagnosticSpec:
             raise ValueError(
                 f"distance: places are {step} pixels apart, expected {least} to {room} for task {self.task!r} in "
                 f"{self.height}×{self.width}; change height, width, tile, margin, jitter or distance"
+            )
+
+    def _check_room(self) -> None:
+        """Three tiles have to find room in one frame without a long search."""
+        inside = min(self.height, self.width) - 2 * self.margin
+        least = 3 * self.tile if self.task == "space" else self.tile
+        if inside < least or self.distance is not None:
+            raise ValueError(
+                f"layout 'anywhere': expected at least {least} pixels inside the margins for task {self.task!r} and no "
+                f"distance, got {inside} and {self.distance}"
             )
 
 
@@ -176,10 +195,24 @@ def _corners(spec: DiagnosticSpec) -> np.ndarray:
 
 def _places(spec: DiagnosticSpec, rng: np.random.Generator) -> np.ndarray:
     """Top-left pixel (3, 2) of each item."""
+    if spec.layout == "anywhere":
+        return _anywhere(spec, rng)
     corners = _corners(spec)
     if spec.task == "time":
         return np.repeat(corners[rng.integers(4)][None] + rng.integers(0, spec.jitter + 1, 2), 3, 0)
     return corners[rng.permutation(4)[:3]] + rng.integers(0, spec.jitter + 1, (3, 2))
+
+
+def _anywhere(spec: DiagnosticSpec, rng: np.random.Generator) -> np.ndarray:
+    """Uniform places inside the margin; for the task space drawn anew until no two of them overlap."""
+    room = np.array([spec.height, spec.width]) - 2 * spec.margin - spec.tile
+    if spec.task == "time":
+        return np.repeat(spec.margin + rng.integers(0, room + 1, (1, 2)), 3, 0)
+    while True:
+        places = spec.margin + rng.integers(0, room + 1, (3, 2))
+        steps = np.abs(places - np.roll(places, 1, 0)).max(axis=1)
+        if spec.task == "spacetime" or (steps >= spec.tile).all():
+            return places
 
 
 def _moments(spec: DiagnosticSpec, rng: np.random.Generator) -> list[tuple[int, ...]]:
@@ -220,7 +253,7 @@ def make_still(spec: DiagnosticSpec, split: Split, index: int) -> tuple[np.ndarr
         [spec.seed, get_args(Task).index(spec.task), get_args(Split).index(split), index, 1]
     )
     # one item: the rules for the places of three do not apply
-    spec = replace(spec, task="time", height=spec.still, width=spec.still, distance=None)
+    spec = replace(spec, task="time", height=spec.still, width=spec.still, distance=None, layout="corners")
     label = index % len(STILL_CLASSES)
     color, digit = COLORS[label // 10 if label < 20 else label - 20], label % 10 if label < 20 else None
     frames = _background(spec, 1, rng)

@@ -10,7 +10,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from fractions import Fraction
 from functools import partial
 from importlib.metadata import version
@@ -88,6 +88,9 @@ def is_written(root: Path, facts: Mapping[str, object]) -> bool:
         there = json.loads((root / "dataset.json").read_text())
     except (OSError, json.JSONDecodeError):
         raise ValueError(f"{root}: something else is there; choose another directory, or remove it") from None
+    if isinstance(there.get("spec"), dict):
+        # what an older version wrote has no value for newer fields; their defaults are what it meant
+        there["spec"] = {field.name: field.default for field in fields(DiagnosticSpec)} | there["spec"]
     differing = sorted(key for key, value in facts.items() if there.get(key) != value)
     if differing:
         raise ValueError(

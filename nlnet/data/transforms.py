@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nlnet.data.clips import crop_offsets, pick, scaled_size
+from nlnet.data.protocols import Protocol, protocol_of
 
 MEAN, STD = 0.45, 0.225  # 114.75 and 57.375 on [0, 255], the constants of the paper's release
 
@@ -76,13 +77,18 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class TestTransform:
-    """Short side to `short_side`, then 1 centre crop or 3 along the longer side: no randomness."""
+    """Short side to `short_side`, then 1 centre crop or 3 along the longer side: no randomness.
+
+    `protocol` decides the rounding of the longer side and the places of the crops. Under `paper` the whole scaled
+    frame is the one view of a clip, its shape the video's own; `crop` is then the shorter side.
+    """
 
     __test__ = False  # not a test case, whatever its name looks like to pytest
 
     crop: int
     short_side: int
     num_crops: int = 3
+    protocol: Protocol = "released"
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.short_side:
@@ -94,17 +100,26 @@ class TestTransform:
             raise ValueError(
                 f"crops come as 1 (centre) or 3 (along the longer side), got num_crops {self.num_crops}"
             )
+        if protocol_of(self.protocol).crop == "whole" and (self.crop, self.num_crops) != (self.short_side, 1):
+            raise ValueError(
+                f"protocol {self.protocol!r} takes the whole frame, so crop is short_side ({self.short_side}) and "
+                f"num_crops 1, got crop {self.crop}, num_crops {self.num_crops}"
+            )
 
     def scale(self, frames: UInt8[Tensor, "T H W 3"]) -> UInt8[Tensor, "T h w 3"]:
         """The resize alone, for callers that share scaled frames among clips."""
-        return resize(frames, scaled_size(frames.shape[1], frames.shape[2], self.short_side))
+        rounding = protocol_of(self.protocol).scaled
+        return resize(frames, scaled_size(frames.shape[1], frames.shape[2], self.short_side, rounding))
 
-    def crops(self, frames: UInt8[Tensor, "T h w 3"]) -> UInt8[Tensor, "crops 3 T crop crop"]:
+    def crops(self, frames: UInt8[Tensor, "T h w 3"]) -> UInt8[Tensor, "crops 3 T th tw"]:
         """The crops of frames that `scale` made."""
-        places = crop_offsets(frames.shape[1], frames.shape[2], self.crop, self.num_crops)
+        reach = protocol_of(self.protocol).crop
+        if reach == "whole":
+            return frames.permute(3, 0, 1, 2)[None]
+        places = crop_offsets(frames.shape[1], frames.shape[2], self.crop, self.num_crops, reach)
         return torch.stack([cut(frames, top, left, self.crop) for top, left in places])
 
-    def __call__(self, frames: UInt8[Tensor, "T H W 3"]) -> UInt8[Tensor, "crops 3 T crop crop"]:
+    def __call__(self, frames: UInt8[Tensor, "T H W 3"]) -> UInt8[Tensor, "crops 3 T th tw"]:
         return self.crops(self.scale(frames))
 
 
