@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from nlnet.engine.config import Config, ConfigError, from_mapping, known_keys, override, read_yaml
+from nlnet.engine.config import (
+    Config,
+    ConfigError,
+    TestConfig,
+    from_mapping,
+    known_keys,
+    override,
+    read_yaml,
+)
 
 
 def test_defaults_are_the_releases_recipe():
@@ -81,3 +89,47 @@ def test_missing_file(tmp_path):
 
 def test_known_keys_are_dotted_and_complete():
     assert {"model.name", "data.train", "schedule.warmup", "test.protocol"} <= set(known_keys())
+
+
+def test_a_protocol_brings_its_views():
+    assert TestConfig(protocol="single").clips == 1
+    assert (TestConfig(protocol="paper").crops, TestConfig(protocol="paper", short_side=320).crop) == (1, 320)
+    assert TestConfig(protocol="slowfast", clips=5).clips == 5
+    small = override(
+        Config(), ["test.clips=4", "test.short_side=36", "test.crop=32"]
+    )  # chosen for a network of 32 pixels
+    for protocol, expected in {
+        "single": (1, 1, 36, 32),
+        "slowfast": (10, 3, 36, 32),
+        "mmaction2": (10, 3, 36, 32),
+        "paper": (10, 1, 36, 36),
+    }.items():
+        test = override(small, [f"test.protocol={protocol}"]).test
+        assert (test.clips, test.crops, test.short_side, test.crop) == expected
+        assert from_mapping({"test": test.model_dump(mode="json")}, source="x").test == test
+    assert override(small, ["test.protocol=slowfast", "test.clips=3", "test.crops=1"]).test.clips == 3
+    whole = override(small, ["test.protocol=paper"])
+    assert override(whole, ["test.short_side=40"]).test.crop == 40
+    assert override(whole, ["test.clips=2"]).test.crop == 36
+    assert override(small, ["test.aggregate=max"]).test.clips == 4
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["test.protocol=single", "test.clips=3"], "clips: protocol single is one clip, got 3"),
+        (["test.protocol=paper", "test.crop=224"], "takes the whole frame, got 1 crops of 224 pixels"),
+        (["test.protocol=paper", "test.crops=3"], "takes the whole frame, got 3 crops"),
+        (["test.protocol=papr"], "test.protocol: Input should be 'released', .*'paper'"),
+        (["test.protocol=[paper]"], "test.protocol: Input should be"),
+        (["test.aggregate=sum"], "test.aggregate: Input should be 'mean' or 'max'"),
+    ],
+)
+def test_contradictions_with_the_protocol(assignments, message):
+    with pytest.raises(ConfigError, match=message):
+        override(Config(), assignments)
+
+
+def test_a_test_section_that_is_none():
+    with pytest.raises(ConfigError, match="test: Input should be a valid dictionary"):
+        from_mapping({"test": [1]}, source="x")

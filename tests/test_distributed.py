@@ -40,7 +40,9 @@ def runs(color_videos, tmp_path_factory) -> dict[int, Path]:
     )
     (root / "run.yaml").write_text(config.model_dump_json())
     run(config, root / "1")
-    done = torchrun(2, "train", str(root / "run.yaml"), "--out", str(root / "2"), "--device", "cpu")
+    # two processes recompute their activations, which changes nothing (test_checkpointing.py)
+    saving = "training.checkpointing=true"
+    done = torchrun(2, "train", str(root / "run.yaml"), saving, "--out", str(root / "2"), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     return {processes: root / str(processes) for processes in (1, 2)}
 
@@ -66,6 +68,12 @@ def test_losses_agree(runs):
         for n in (1, 2)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_first_process_alone_records_vital_signs(runs):
+    for directory in runs.values():
+        records = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
+        assert [r["iteration"] for r in records if r["kind"] == "vitals"] == [1, 4]
 
 
 def test_two_processes_test_each_video_exactly_once(runs, color_videos):

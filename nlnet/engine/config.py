@@ -20,6 +20,9 @@ from pydantic import (
     model_validator,
 )
 
+from nlnet.data import Format, Missing
+from nlnet.data.protocols import PROTOCOLS, Protocol, TestProtocol
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
@@ -38,10 +41,13 @@ class ModelConfig(_Section):
 
     name: str = "i3d_r50_nl5"
     variant: str = "8x8"
-    padding: Literal["released", "padded", "paper"] = "released"
+    padding: Literal["released", "padded", "paper", "mmaction2"] = "released"
+    pool2: bool = True
     dropout: Fraction = 0.5
     norm: str = "batch"
     stage: str | None = None
+    where: tuple[str, ...] | None = None
+    """Module paths after which the blocks go ("layer2.1"), if not the name's usual ones."""
     pairwise: str = "embedded_gaussian"
     axis: str = "spacetime"
     subsample: bool = True
@@ -59,11 +65,17 @@ class DataConfig(_Section):
     """Videos and how training clips are cut from them (original recipe: §4.1 of the paper and the release)."""
 
     train: Path | None = None
-    """A folder of class folders, or a list of `path label` lines."""
+    """A folder of class folders, a list of `path label` lines, or a data set's own file (`format`)."""
     val: Path | None = None
     test: Path | None = None
     root: Path | None = None
-    """Where relative paths of a list start; the list's own folder if not given."""
+    """Where relative paths of a list start and named videos are looked for; the list's own folder if not given."""
+    format: Format = "auto"
+    """What train, val and test are (`nlnet.data.read_videos`); `auto` tells by name and header."""
+    classes: Path | None = None
+    """A file of class names in order (`nlnet.data.read_classes`), if they are not to come from `train`."""
+    missing: Missing = "error"
+    """`leave_out` goes on without the videos that a list names and the disk lacks, and lists them in the run."""
     frames: PositiveInt | None = None
     """Frames of a clip; the model variant's if not given."""
     stride: PositiveInt | None = None
@@ -130,38 +142,94 @@ class TrainingConfig(_Section):
     accumulate: PositiveInt = 1
     """Forward-backward passes per optimiser step."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    """Cross-entropy of the softmax (one class a video), or the mean over clips and classes of the binary
+    cross-entropies of per-class sigmoids (any number of classes a video, as Charades has)."""
     label_smoothing: Fraction = 0.0
+    """Of the softmax; the sigmoid loss has none."""
     frozen_norm: bool = False
     """Keep the statistics and parameters of transferred batch norms fixed (the paper's long clips)."""
+    checkpointing: bool = False
+    """Keep only the inputs of residual blocks and compute the rest again in the backward pass: a third more
+    arithmetic, about half the memory (`nlnet models`), the same result."""
     precise_norm: NonNegativeInt = 200
     """Batches that re-estimate the running statistics before each validation and checkpoint; 0 is off."""
     validate_every: PositiveInt = 20_000
     checkpoint_every: PositiveInt = 10_000
     log_every: PositiveInt = 20
+    vitals_every: NonNegativeInt = 20
+    """Iterations between measurements of every non-local block (`nlnet.vitals`), the first and the last iteration
+    being measured too; 0 is off. They change no weight."""
     seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _smoothing_fits(self) -> "TrainingConfig":
+        if self.loss == "sigmoid" and self.label_smoothing > 0:
+            raise ValueError(
+                f"label_smoothing: got {self.label_smoothing} with loss=sigmoid, which has none; set it to 0"
+            )
+        return self
 
 
 class InitConfig(_Section):
     """Where training starts."""
 
     weights: Path | None = None
-    """A run directory, a .safetensors file, or a torch state dict (torchvision ResNet names inflate)."""
+    """A run directory or a weight file of nlnet, the Caffe2 release, PySlowFast, PyTorchVideo, mmaction2 or
+    torchvision (`nlnet.models.read_weights`); 2-D kernels inflate."""
+    drop: tuple[str, ...] = ()
+    """Globs of names in the weights that are not used: "fc.*" learns a new classifier, "*.nonlocal_block.*" new blocks."""
+
+
+def _rules(name: object) -> TestProtocol | None:
+    """The protocol of that name; None for what is no name of one, which the field's own check refuses."""
+    return next((rules for known, rules in PROTOCOLS.items() if known == name), None)
 
 
 class TestConfig(_Section):
-    """Multi-view testing: `clips` × `crops` views of each video, softmax averaged (§4.1)."""
+    """Multi-view testing: `clips` × `crops` views of each video, scores averaged (§4.1).
+
+    The protocol, a name of `nlnet.data.protocols`, brings its own numbers of clips and crops where they are not given.
+    """
 
     __test__ = False  # not a test class, whatever its name says to pytest
+    protocol: Protocol = "released"
+    """Where clips start, which frames they take, where crops lie, how the head reads them."""
     clips: PositiveInt = 10
     crops: Literal[1, 3] = 3
     short_side: PositiveInt = 256
+    """The shorter side of a frame, pixels."""
     crop: PositiveInt = 256
-    protocol: Literal["released", "slowfast", "mmaction2", "single"] = "released"
+    """Side of the square crops, pixels; the shorter side where a protocol takes whole frames."""
+    aggregate: Literal["mean", "max"] = "mean"
+    """How the scores of a video's views, clips and crops alike, become the video's, class by class. The release
+    and mmaction2 average (PySlowFast sums), PySlowFast takes the largest for Charades."""
     views_at_once: PositiveInt = 6
     """Views per forward pass: bounds memory, not results."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_protocol(cls, values: Any) -> Any:
+        rules = _rules(values.get("protocol", "released")) if isinstance(values, Mapping) else None
+        if rules is None:
+            return values
+        own: dict[str, Any] = {"clips": rules.clips, "crops": rules.crops}
+        if rules.crop == "whole":
+            own["crop"] = values.get("short_side", 256)
+        return own | dict(values)
+
     @model_validator(mode="after")
-    def _crop_fits(self) -> "TestConfig":
+    def _views_fit(self) -> "TestConfig":
+        rules = PROTOCOLS[self.protocol]
+        if rules.starts == "centre" and self.clips != 1:
+            raise ValueError(
+                f"clips: protocol {self.protocol} is one clip, got {self.clips}; leave test.clips out"
+            )
+        if rules.crop == "whole" and (self.crops, self.crop) != (1, self.short_side):
+            raise ValueError(
+                f"crop: protocol {self.protocol} takes the whole frame, got {self.crops} crops of {self.crop} pixels; "
+                "leave test.crops and test.crop out"
+            )
         if self.crop > self.short_side:
             raise ValueError(f"crop: {self.crop} pixels do not fit a shorter side of {self.short_side}")
         return self
@@ -209,8 +277,12 @@ def read_yaml(path: Path) -> Config:
 
 
 def override(config: Config, assignments: Sequence[str]) -> Config:
-    """`config` with `section.key=value` assignments applied; values are read as YAML."""
+    """`config` with `section.key=value` assignments applied; values are read as YAML.
+
+    A new `test.protocol` brings its own numbers of clips and crops unless they are assigned with it.
+    """
     values = config.model_dump()
+    assigned = []
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
@@ -218,11 +290,24 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         if key not in known_keys():
             raise ConfigError(unknown_key(key))
         section, _, field = key.partition(".")
+        assigned.append(key)
         try:
             values[section][field] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ConfigError(f"{key}: cannot read the value {text!r}; quote it if it is text") from None
+    _leave_to_the_protocol(values["test"], assigned)
     return from_mapping(values, source="after the overrides")
+
+
+def _leave_to_the_protocol(test: dict[str, Any], assigned: Sequence[str]) -> None:
+    """Take out of the test section what a newly chosen protocol, or size of whole frames, brings by itself."""
+    chosen, sized = "test.protocol" in assigned, "test.short_side" in assigned
+    rules = _rules(test["protocol"])
+    whole = rules is not None and rules.crop == "whole"
+    brought = {"clips": chosen, "crops": chosen, "crop": whole and (chosen or sized)}
+    for field, own in brought.items():
+        if own and f"test.{field}" not in assigned:
+            del test[field]
 
 
 def known_keys() -> tuple[str, ...]:

@@ -1,84 +1,47 @@
 """Multi-view testing and prediction: one code path from a video file to its scores.
 
-Each video gives clips × crops views. A view's score is the softmax over the K classes, averaged over the grid
-of the fully convolutional head; the video's score is the mean over its views (§4.1; original release). Clip
-metrics judge single views and video metrics judge videos: their names never lose the prefix.
+Each video gives clips × crops views, chosen by a named protocol (`nlnet.data.protocols`). A view's score is the
+softmax over the K classes, or each class's sigmoid where the network was trained so, averaged over the grid of the
+fully convolutional head; the video's score is the mean, or the largest, over its views (§4.1; original release).
+Clip metrics judge single views and video metrics judge videos: their names never lose the prefix.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from nlnet.data import Failure, TestTransform, TestViews, VideoList, normalize
+from nlnet.data import TestTransform, TestViews, VideoList, normalize
+from nlnet.data.protocols import PROTOCOLS
 from nlnet.engine.config import Config, DataConfig, TestConfig
 from nlnet.engine.distributed import World
 from nlnet.engine.loading import ignore_interrupts, sampling
+from nlnet.engine.loss import check_labels
+from nlnet.engine.metrics import rank_of
+from nlnet.engine.scores import Score
+from nlnet.engine.videoscores import Evaluation, Unread, VideoScores
 from nlnet.models import VideoResNet, create_model, window_of
 from nlnet.models.resnet import Triple
+
+__all__ = [
+    "PRECISIONS",
+    "Evaluation",
+    "EvaluationError",
+    "Unread",
+    "VideoScores",
+    "build_model",
+    "evaluate",
+    "rank_of",
+    "score_views",
+    "training_window",
+]
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class EvaluationError(ValueError):
     """Nothing could be scored, or scores are not numbers."""
-
-
-@dataclass(frozen=True)
-class VideoScores:
-    """Scores of one video."""
-
-    index: int
-    path: Path
-    label: int | None
-    views: Tensor
-    """(V, K) probabilities, clips outermost, crops inside."""
-
-    @property
-    def video(self) -> Tensor:
-        """(K,) mean over the views."""
-        return self.views.mean(dim=0)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of every readable video, in the list's order, and the failures: counted, never replaced."""
-
-    videos: tuple[VideoScores, ...]
-    failures: tuple[Failure, ...]
-    classes: tuple[str, ...]
-
-    def metrics(self) -> dict[str, float]:
-        """Percentages over the labelled videos that were read.
-
-        `video_*` judge the mean over views, `clip_*` average over single views. `mean_class` averages the
-        top-1 of each class. top-5 appears where there are more than five classes.
-        """
-        labelled = [v for v in self.videos if v.label is not None]
-        if not labelled:
-            return {}
-        labels = torch.tensor([v.label for v in labelled])
-        video_ranks = torch.stack([rank_of(v.video, v.label) for v in labelled])  # type: ignore[arg-type]
-        clip_ranks = torch.stack([rank_of(v.views, v.label).float() for v in labelled])  # type: ignore[arg-type]
-        right = (video_ranks < 1).float()
-        metrics = {
-            "video_top1": 100 * right.mean().item(),
-            "video_mean_class": 100
-            * torch.stack([right[labels == c].mean() for c in labels.unique()]).mean().item(),
-            "clip_top1": 100 * (clip_ranks < 1).float().mean().item(),
-        }
-        if len(self.classes) > 5:
-            metrics["video_top5"] = 100 * (video_ranks < 5).float().mean().item()
-            metrics["clip_top5"] = 100 * (clip_ranks < 5).float().mean().item()
-        return metrics
-
-
-def rank_of(scores: Tensor, label: int) -> Tensor:
-    """How many classes score strictly higher than `label`: 0 is top-1, below 5 is top-5."""
-    return (scores > scores[..., label : label + 1]).sum(dim=-1)
 
 
 def build_model(config: Config, num_classes: int) -> VideoResNet:
@@ -97,19 +60,28 @@ def score_views(
     model: VideoResNet,
     views: Tensor,
     *,
-    window: Triple,
+    window: Triple | None,
     data: DataConfig,
     device: torch.device,
     precision: str = "float32",
     views_at_once: int = 6,
+    score: Score = "softmax",
 ) -> Tensor:
-    """(V, K) probabilities of uint8 views (V, 3, T, H, W), on the CPU in float32."""
+    """(V, K) probabilities of uint8 views (V, 3, T, H, W), on the CPU in float32.
+
+    With a `window` it slides over the last map, and the mean over its places of the softmax (or of the sigmoids) is
+    the score; without one the whole map is averaged and scored once.
+    """
     scores = []
     for part in views.split(views_at_once):
         clip = normalize(part.to(device, non_blocking=True), data.mean, data.std)
+        clip = clip.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32"):
-            logits = model.dense_logits(clip.contiguous(memory_format=torch.channels_last_3d), window)
-        scores.append(logits.float().softmax(dim=1).mean(dim=(2, 3, 4)).cpu())
+            logits = (
+                model(clip)[:, :, None, None, None] if window is None else model.dense_logits(clip, window)
+            )
+        places = logits.float().softmax(dim=1) if score == "softmax" else logits.float().sigmoid()
+        scores.append(places.mean(dim=(2, 3, 4)).cpu())
     return torch.cat(scores)
 
 
@@ -127,9 +99,12 @@ def evaluate(
     `on_video(done, total)` is called after each of this process's videos.
 
     Raises:
-        EvaluationError: no video could be read, or a score is not finite.
+        EvaluationError: no video could be read, a score is not finite, or a view is smaller than the head's window.
+        ConfigError: the labels are not of the kind that the network was trained for (training.loss).
     """
     test = test or config.test
+    if any(item.label is not None for item in videos.items):
+        check_labels(videos, config.training.loss, videos.source)
     frames, stride = sampling(config)
     views = TestViews(
         videos,
@@ -137,7 +112,7 @@ def evaluate(
         stride=stride,
         num_clips=test.clips,
         protocol=test.protocol,
-        transform=TestTransform(test.crop, test.short_side, test.crops),
+        transform=TestTransform(test.crop, test.short_side, test.crops, test.protocol),
     )
     mine = range(world.rank, len(videos.items), world.size)
     loader = DataLoader(
@@ -147,14 +122,15 @@ def evaluate(
         pin_memory=world.device.type == "cuda",
         worker_init_fn=ignore_interrupts,
     )
-    window = training_window(model, config)
+    window = testing_window(model, config, test)
     was_training = model.training
     model.eval()
     scored: list[VideoScores] = []
-    failures: list[Failure] = []
+    unread: list[Unread] = []
     for done, item in enumerate(loader, start=1):
+        source = videos.items[item.index]
         if item.failure is not None:
-            failures.append(Failure(item.index, item.failure))
+            unread.append(Unread(item.index, source.path, source.label, item.failure))
         else:
             scores = score_views(
                 model,
@@ -164,20 +140,36 @@ def evaluate(
                 device=world.device,
                 precision=config.training.precision,
                 views_at_once=test.views_at_once,
+                score=config.training.loss,
             )
-            source = videos.items[item.index]
             if not torch.isfinite(scores).all():
                 raise EvaluationError(f"{source.path}: the network's scores are not finite numbers")
-            scored.append(VideoScores(item.index, source.path, source.label, scores))
+            scored.append(
+                VideoScores(item.index, source.path, source.label, scores, item.starts, test.aggregate)
+            )
         on_video(done, len(mine))
     model.train(was_training)
-    return _joined(world.gather((scored, failures)), videos.classes)
+    return _joined(world.gather((scored, unread)), videos.classes)
 
 
-def _joined(parts: Sequence[tuple[list[VideoScores], list[Failure]]], classes: tuple[str, ...]) -> Evaluation:
+def testing_window(model: VideoResNet, config: Config, test: TestConfig) -> Triple | None:
+    """The head's window under the protocol: the training clip's last map; None where the whole map is averaged."""
+    if PROTOCOLS[test.protocol].head == "pool":
+        return None
+    window = training_window(model, config)
+    smallest = window_of(model, (sampling(config)[0], test.crop, test.crop))
+    if any(have < need for have, need in zip(smallest, window, strict=True)):
+        raise EvaluationError(
+            f"test.crop={test.crop} gives a last map of {smallest}, less than the {window} (frames, rows, columns) of "
+            f"the training crop ({config.data.crop} pixels), which slides over it; test on larger crops"
+        )
+    return window
+
+
+def _joined(parts: Sequence[tuple[list[VideoScores], list[Unread]]], classes: tuple[str, ...]) -> Evaluation:
     videos = sorted((v for scored, _ in parts for v in scored), key=lambda v: v.index)
-    failures = sorted((f for _, failed in parts for f in failed), key=lambda f: f.index)
+    unread = sorted((f for _, failed in parts for f in failed), key=lambda f: f.index)
     if not videos:
-        reasons = "; ".join(f.reason for f in failures[:3])
-        raise EvaluationError(f"none of the {len(failures)} videos could be read: {reasons}")
-    return Evaluation(tuple(videos), tuple(failures), classes)
+        reasons = "; ".join(f.reason for f in unread[:3])
+        raise EvaluationError(f"none of the {len(unread)} videos could be read: {reasons}")
+    return Evaluation(tuple(videos), tuple(unread), classes)

@@ -19,9 +19,19 @@ class Meter:
     def __init__(self, world: World) -> None:
         self.world, self.waited, self.since = world, 0.0, time.perf_counter()
         self.sums = torch.zeros(3, device=world.device)
+        self.accuracy = "clip_top1"
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        right = (logits.argmax(dim=1) == labels).sum()
+        """Labels (B,), judged by top-1; or multi-hot (B, K), by whether the highest class is one of the clip's.
+
+        The second is called clip_hit1; a clip without any class cannot hit.
+        """
+        best = logits.argmax(dim=1)
+        if labels.is_floating_point():
+            self.accuracy = "clip_hit1"
+            right = labels.gather(1, best[:, None]).sum()
+        else:
+            right = (best == labels).sum()
         self.sums += torch.stack(
             [loss.float() * len(labels), right.float(), torch.tensor(float(len(labels)), device=loss.device)]
         )
@@ -41,7 +51,7 @@ class Meter:
         seconds = time.perf_counter() - self.since
         values = {
             "loss": loss / count,
-            "clip_top1": 100 * right / count,
+            self.accuracy: 100 * right / count,
             "clips_per_second": count / seconds,
             "waiting": self.waited / seconds,
         }

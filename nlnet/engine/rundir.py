@@ -7,7 +7,7 @@ reader never meets half a file.
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nlnet.engine.config import Config, from_mapping
+from nlnet.models import Weights, WeightsError, read_weights
 
 
 class RunError(ValueError):
@@ -76,6 +77,7 @@ class RunDir:
         self.metrics_path = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.resume_path = self.checkpoints / "resume.pt"
+        self.missing_path = path / "missing.json"
 
     @property
     def exists(self) -> bool:
@@ -88,12 +90,30 @@ class RunDir:
                 f"{self.path}: a run is already here; continue it with --resume {self.path}, or choose another --out"
             )
 
-    def create(self, config: Config, classes: tuple[str, ...]) -> None:
-        """Start a new run here; refuses a directory that already holds one."""
+    def create(
+        self, config: Config, classes: tuple[str, ...], missing: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """Start a new run here; refuses a directory that already holds one.
+
+        `missing` are the videos that each annotation file names and the disk lacks; if there are any, they are
+        listed in missing.json.
+        """
         self.refuse_if_used()
+        if missing:
+            write_json(self.missing_path, missing)
         write_json(
             self.path / "config.json", {"config": config.model_dump(mode="json"), "classes": list(classes)}
         )
+
+    def check_missing(self, missing: Mapping[str, Sequence[str]]) -> None:
+        """Raise if the disk does not lack just the videos that it lacked when the run began: its order would change."""
+        before = json.loads(self.missing_path.read_text()) if self.missing_path.exists() else {}
+        if before != missing:
+            counts = [sum(len(paths) for paths in lists.values()) for lists in (before, missing)]
+            raise RunError(
+                f"{self.path}: began without {counts[0]} videos that the disk lacked, now it lacks {counts[1]} or "
+                "others; a run goes on with the videos that it began with"
+            )
 
     def read_config(self) -> tuple[Config, tuple[str, ...]]:
         """The run's configuration and class names."""
@@ -134,14 +154,7 @@ class RunDir:
     def save(self, name: str, checkpoint: Checkpoint) -> Path:
         """Write checkpoints/{name}.safetensors with its metadata."""
         path = self.checkpoints / f"{name}.safetensors"
-        metadata = {
-            "config": checkpoint.config.model_dump_json(),
-            "classes": json.dumps(checkpoint.classes),
-            "iteration": str(checkpoint.iteration),
-            "metrics": json.dumps(checkpoint.metrics),
-        }
-        weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}
-        atomically(path, lambda temporary: save_file(weights, temporary, metadata))
+        save_checkpoint(path, checkpoint)
         return path
 
     def save_state(self, state: Mapping[str, Any]) -> None:
@@ -157,6 +170,18 @@ class RunDir:
             ) from None
         except Exception as error:  # torch raises many kinds for a damaged file
             raise RunError(f"{self.resume_path}: cannot read it ({error})") from None
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, origin: str = "") -> None:
+    """Write a .safetensors file with what is needed to use it; `origin` says where foreign weights came from."""
+    metadata = {
+        "config": checkpoint.config.model_dump_json(),
+        "classes": json.dumps(checkpoint.classes),
+        "iteration": str(checkpoint.iteration),
+        "metrics": json.dumps(checkpoint.metrics),
+    } | ({"origin": origin} if origin else {})
+    weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}
+    atomically(path, lambda temporary: save_file(weights, temporary, metadata))
 
 
 def load_checkpoint(path: Path, name: str = "last") -> Checkpoint:
@@ -187,21 +212,13 @@ def load_checkpoint(path: Path, name: str = "last") -> Checkpoint:
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Plain weights to start from: a run, a .safetensors file, or a torch file holding a state dict."""
-    if path.is_dir():
-        return load_checkpoint(path).weights
-    if not path.exists():
-        raise RunError(f"{path}: no such file; expected a run directory, a .safetensors or a torch file")
+    """Plain weights to start from, in our names: a run, or any file that `nlnet.models.read_weights` reads."""
+    return load_weights_file(path).state
+
+
+def load_weights_file(path: Path) -> Weights:
+    """`nlnet.models.read_weights` of a run or a file, its errors as `RunError`."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path}: not weights that can be loaded safely ({reason})") from None
-    for key in ("state_dict", "model_state", "model"):
-        if isinstance(values, dict) and isinstance(values.get(key), dict):
-            values = values[key]
-    if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
-        raise RunError(f"{path}: expected a state dict (names to tensors), got {type(values).__name__}")
-    return values
+        return read_weights(path)
+    except (WeightsError, OSError) as error:
+        raise RunError(str(error)) from None

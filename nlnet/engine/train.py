@@ -8,30 +8,30 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from nlnet.data import Batch, TrainClips, TrainTransform, VideoList, collate, normalize, read_videos
+from nlnet.data import Batch, TrainClips, TrainTransform, VideoList, collate, normalize
 from nlnet.engine.config import Config, ConfigError, TestConfig
 from nlnet.engine.distributed import World
 from nlnet.engine.evaluate import PRECISIONS, build_model, evaluate
+from nlnet.engine.initial import load_initial
 from nlnet.engine.interrupt import stop_requests
-from nlnet.engine.loading import ignore_interrupts, sampling
+from nlnet.engine.loading import configured_videos, ignore_interrupts, sampling
+from nlnet.engine.loss import check_labels, training_loss
 from nlnet.engine.meter import Meter, TrainingError
 from nlnet.engine.optimizer import create_optimizer, freeze_norms, set_rate
 from nlnet.engine.precise import precise_statistics
-from nlnet.engine.rundir import Checkpoint, RunDir, RunError, load_state_dict
+from nlnet.engine.rundir import Checkpoint, RunDir, RunError
 from nlnet.engine.schedule import learning_rate, scaled_rate
 from nlnet.engine.stream import BatchSampler, Stream, mix
-from nlnet.models import load_weights
-from nlnet.models.zoo import FRESH
 from nlnet.surgery import nonlocal_blocks
+from nlnet.vitals import Watch, watch
 
 GIB = 2**30
 
@@ -108,6 +108,11 @@ class Trainer:
         if not self.resumes:
             run.refuse_if_used()
         self.videos, self.validation = read_training_videos(config)
+        lists = [videos for videos in (self.videos, self.validation) if videos is not None]
+        self.missing = {str(v.source): [str(path) for path in v.missing] for v in lists if v.missing}
+        """Videos left out because the disk lacks them, by the list that names them."""
+        self.judge = "video_map" if self.videos.multilabel else "clip_top1"
+        """The validation's figure that says which checkpoint is the best; each video has one view there."""
         frames, stride = sampling(config)
         self.dataset = TrainClips(
             self.videos,
@@ -121,6 +126,7 @@ class Trainer:
         torch.manual_seed(mix(config.training.seed, 0, 2))
         self.model = build_model(config, len(self.videos.classes))
         self.origin, self.transferred = self._initialise(state)
+        self.model.checkpointing = config.training.checkpointing
         self.model.to(world.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.frozen = freeze_norms(self.model, self.transferred) if config.training.frozen_norm else []
         self.optimizer = create_optimizer(self.model, config.optimizer, self.transferred)
@@ -142,11 +148,8 @@ class Trainer:
         if state is not None:
             self.model.load_state_dict(state["model"])
             return f"the checkpoint at iteration {state['iteration']}", tuple(state["transferred"])
-        path = self.config.init.weights
-        if path is None:
-            return None, ()
-        report = load_weights(self.model, load_state_dict(path), may_miss=FRESH, may_drop=("fc.*",))
-        return f"{path}: {report}", report.transferred
+        origin, report = load_initial(self.model, self.config.init)
+        return origin, report.transferred if report else ()
 
     def run(self, until: int | None) -> Outcome:
         start = self.start
@@ -180,7 +183,7 @@ class Trainer:
         facts = {
             "model": f"{config.model.name} ({sum(p.numel() for p in self.model.parameters()) / 1e6:.3f} M parameters, "
             f"{len(nonlocal_blocks(self.model))} non-local blocks)",
-            "videos": f"{len(self.videos.items)} in {len(self.videos.classes)} classes"
+            "videos": f"{len(self.videos.items)} in {len(self.videos.classes)} classes ({self.videos.layout})"
             + (
                 f", {len(self.validation.items)} for validation" if self.validation else ", no validation set"
             ),
@@ -193,13 +196,19 @@ class Trainer:
         }
         if self.origin is not None:
             facts["from"] = self.origin
+        if self.missing:
+            left_out = ", ".join(f"{len(paths)} of {source}" for source, paths in self.missing.items())
+            facts["left out"] = (
+                f"videos that the disk lacks: {left_out}; listed in {self.rundir.missing_path}"
+            )
         return facts
 
     def _prepare_directory(self) -> None:
         if self.world.first and self.resumes:
+            self.rundir.check_missing(self.missing)
             self.rundir.rewind(self.start)
         elif self.world.first:
-            self.rundir.create(self.config, self.videos.classes)
+            self.rundir.create(self.config, self.videos.classes, self.missing)
         self.world.barrier()
 
     def _sampler(self, start: int, stop: int) -> BatchSampler:
@@ -218,7 +227,7 @@ class Trainer:
             self.dataset,
             batch_sampler=self._sampler(start, stop),
             num_workers=self.config.data.workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, num_classes=len(self.videos.classes)),
             pin_memory=self.world.device.type == "cuda",
             worker_init_fn=ignore_interrupts,
         )
@@ -273,16 +282,25 @@ class Trainer:
             ddp = self.network if isinstance(self.network, DistributedDataParallel) else None
             with nullcontext() if last or ddp is None else ddp.no_sync():
                 with self._autocast():
-                    logits = self.network(clip)
-                    loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+                    with self._watch(iteration, step) as watched:
+                        logits = self.network(clip)
+                    loss = training_loss(logits, labels, label_smoothing=config.label_smoothing)
                 self.scaler.scale(loss / config.accumulate).backward()
             meter.add(loss.detach(), logits.detach(), labels)
+            for path, signs in watched.read().items():
+                self._log({"kind": "vitals", "iteration": iteration + 1, "block": path, **signs})
         if self.config.optimizer.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _watch(self, iteration: int, step: int) -> AbstractContextManager[Watch]:
+        """Watch the blocks where it is due: the first process, in the iteration's first micro-batch."""
+        every, done = self.config.training.vitals_every, iteration + 1
+        due = every > 0 and (done % every == 0 or done in (1, self.config.schedule.iterations))
+        return watch(nonlocal_blocks(self.model) if due and step == 0 and self.world.first else {})
 
     def _note_failures(self, iteration: int, batch: Batch) -> None:
         for failure in batch.failures:
@@ -349,7 +367,9 @@ class Trainer:
         )
         evaluation = evaluate(self.model, self.validation, self.config, world=self.world, test=single)
         scores = evaluation.metrics()
-        self.metrics = {name: scores[name] for name in scores if name.startswith("clip_")}
+        self.metrics = {
+            name: scores[name] for name in scores if name.startswith("clip_") or name == self.judge
+        }
         record = {
             "kind": "validation",
             "iteration": done,
@@ -367,8 +387,8 @@ class Trainer:
             metrics=self.metrics if validated else {},
         )
         self.rundir.save("last", checkpoint)
-        if validated and self.metrics["clip_top1"] > self.best:
-            self.best = self.metrics["clip_top1"]
+        if validated and self.metrics[self.judge] > self.best:
+            self.best = self.metrics[self.judge]
             self.rundir.save("best", checkpoint)
 
 
@@ -379,9 +399,10 @@ def read_training_videos(config: Config) -> tuple[VideoList, VideoList | None]:
         raise ConfigError(
             "data.train: not set; give a folder of class folders or a list file, as data.train=PATH"
         )
-    train = read_videos(Path(data.train), root=data.root)
-    if any(item.label is None for item in train.items):
-        raise ConfigError(f"{data.train}: a training list needs a label on every line")
+    train = configured_videos(data, data.train)
+    check_labels(train, config.training.loss, data.train)
     if data.val is None:
         return train, None
-    return train, read_videos(Path(data.val), root=data.root, classes=train.classes)
+    validation = configured_videos(data, data.val, train.classes)
+    check_labels(validation, config.training.loss, data.val)
+    return train, validation
