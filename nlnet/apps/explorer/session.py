@@ -1,0 +1,234 @@
+"""What the explorer knows: runs, videos, and for each view of a video what the network made of it.
+
+A view is what `nlnet test` scores: one crop of one clip. It is observed once (`nlnet.attention.observe`); rows of
+any position are then a product each, so that clicks are answered at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlnet.apps.commands import load_network
+from nlnet.apps.explorer.recent import Recent
+from nlnet.apps.explorer.wire import floats, picture_url
+from nlnet.attention import Observation, observe
+from nlnet.data import TestTransform, TestViews, Video, VideoItem, VideoList, normalize
+from nlnet.data.clips import test_clips
+from nlnet.data.dataset import Extent
+from nlnet.data.framefolder import open_video
+from nlnet.engine.config import Config
+from nlnet.engine.evaluate import EvaluationError, score_views, testing_window
+from nlnet.engine.loading import sampling
+from nlnet.models import VideoResNet
+from nlnet.surgery import nonlocal_blocks
+
+SUGGESTIONS = 5
+
+
+class NotHere(ValueError):
+    """A run, a video or a view that this session does not have."""
+
+
+class Unreadable(ValueError):
+    """A video that cannot be read: the message is the reason and what to do about it, without the path."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network ready to be looked into."""
+
+    name: str
+    model: VideoResNet
+    config: Config
+    classes: tuple[str, ...]
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Footage:
+    """The views of one video as one run cuts them, and where their frames come from."""
+
+    views: Tensor
+    """uint8 (V, 3, T, H, W), clips outermost, crops inside."""
+    numbers: tuple[tuple[int, ...], ...]
+    """Of each clip: which frames of the video it takes."""
+    times_seconds: tuple[float, ...] | None
+    """Of every frame of the video; None for a folder of frames, whose rate nobody says."""
+
+
+def load_run(path: Path, name: str, checkpoint: str, device: torch.device) -> Run:
+    """The network of a run directory or a .safetensors checkpoint, under a name for the page."""
+    model, loaded = load_network(path, checkpoint, device)
+    return Run(name, model, loaded.config, loaded.classes, loaded.iteration)
+
+
+class Session:
+    """Answers about runs and videos, as values that JSON can hold. Threads may share it.
+
+    Networks run one at a time: `observe` hooks into the blocks of the network that is running.
+    """
+
+    def __init__(self, runs: Sequence[Run], videos: Sequence[Path], device: torch.device) -> None:
+        if not runs:
+            raise ValueError("no run to explore: name a run directory or a .safetensors checkpoint")
+        self.runs, self.device = tuple(runs), device
+        self._videos = [(path, path.name) for path in videos]
+        one_at_a_time = Lock()
+        self._footage: Recent[tuple[Any, ...], Footage] = Recent(3, Lock())
+        self._observations: Recent[tuple[int, int, int], Observation] = Recent(8, one_at_a_time)
+        self._scores: Recent[tuple[int, int, int], list[float]] = Recent(4096, one_at_a_time)
+
+    def index(self) -> dict[str, Any]:
+        """Names and sizes of everything that can be asked for."""
+        return {"runs": [describe(run) for run in self.runs], "videos": [name for _, name in self._videos]}
+
+    def add(self, path: Path, name: str) -> int:
+        """Take a video up under a name; its number. Unreadable if it cannot be read; then it is not taken up."""
+        self._cut(self.runs[0], path)
+        self._videos.append((path, name))
+        return len(self._videos) - 1
+
+    def clip(self, run: int, video: int, view: int) -> dict[str, Any]:
+        """The frames of a view as the network gets them (before normalisation), their numbers and times."""
+        chosen, footage = self._view(run, video, view)
+        numbers, times = footage.numbers[view // chosen.config.test.crops], footage.times_seconds
+        frames = footage.views[view].unbind(1)
+        return {
+            "size": list(footage.views.shape[2:]),
+            "frames": [picture_url(frame) for frame in frames],
+            "numbers": list(numbers),
+            "seconds": None if times is None else [round(times[n], 4) for n in numbers],
+        }
+
+    def blocks(self, run: int, video: int, view: int) -> list[dict[str, Any]]:
+        """The geometry of every non-local block on this view, in the network's order; none for a local network."""
+        found = nonlocal_blocks(self._run(run).model)
+        if not found:
+            return []
+        seen = self.observation(run, video, view)
+        return [describe_block(seen, path, block.pairwise) for path, block in found.items()]
+
+    def rows(self, run: int, video: int, view: int, at: Sequence[int]) -> dict[str, Any]:
+        """Each block's affinity row of the position `at` (t, y, x) in the clip, and the cell that answers for it."""
+        seen = self.observation(run, video, view)
+        return {
+            path: {"centre": seen.query_centre(path, at), "weights": floats(row[0])}
+            for path, row in seen.rows([at]).items()
+        }
+
+    def scores(self, run: int, video: int, view: int) -> list[float]:
+        """The probability of every class for one view, by the code of `nlnet test`."""
+        chosen, footage = self._view(run, video, view)
+        return self._scores.get((run, video, view), lambda: self._scored(chosen, footage.views[view]))
+
+    def observation(self, run: int, video: int, view: int) -> Observation:
+        """What every block compared in this view. ValueError where the network has no block."""
+        chosen, footage = self._view(run, video, view)
+
+        def look() -> Observation:
+            data = chosen.config.data
+            clip = normalize(footage.views[view : view + 1].to(self.device), data.mean, data.std)
+            return observe(chosen.model, clip)
+
+        return self._observations.get((run, video, view), look)
+
+    def _scored(self, run: Run, view: Tensor) -> list[float]:
+        config = run.config
+        scores = score_views(
+            run.model,
+            view[None],
+            window=testing_window(run.model, config, config.test),
+            data=config.data,
+            device=self.device,
+            precision=config.training.precision,
+            score=config.training.loss,
+        )[0]
+        if not torch.isfinite(scores).all():
+            raise EvaluationError(f"{run.name}: the network's scores are not finite numbers")
+        return scores.tolist()
+
+    def _view(self, run: int, video: int, view: int) -> tuple[Run, Footage]:
+        chosen = self._run(run)
+        if not 0 <= video < len(self._videos):
+            raise NotHere(f"video {video}: there are {len(self._videos)}, counted from 0")
+        footage = self._cut(chosen, self._videos[video][0])
+        if not 0 <= view < len(footage.views):
+            raise NotHere(f"view {view}: {chosen.name} has {len(footage.views)} of a video, counted from 0")
+        return chosen, footage
+
+    def _run(self, run: int) -> Run:
+        if not 0 <= run < len(self.runs):
+            raise NotHere(f"run {run}: there are {len(self.runs)}, counted from 0")
+        return self.runs[run]
+
+    def _cut(self, run: Run, path: Path) -> Footage:
+        """The same footage serves runs that cut alike."""
+        length, stride = sampling(run.config)
+        test = run.config.test
+        key = (path, length, stride, test.model_dump_json(exclude={"views_at_once"}))
+        return self._footage.get(key, lambda: cut_video(path, run.config))
+
+
+def cut_video(path: Path, config: Config) -> Footage:
+    """All views of a video, as `nlnet test` cuts them. Unreadable if it cannot be read."""
+    (length, stride), test = sampling(config), config.test
+    item = VideoItem(path=path, label=None)
+    views = TestViews(
+        VideoList(items=(item,), classes=(), source=path),
+        length=length,
+        stride=stride,
+        num_clips=test.clips,
+        protocol=test.protocol,
+        transform=TestTransform(test.crop, test.short_side, test.crops, test.protocol),
+    )[0]
+    if views.clips is None:
+        raise Unreadable((views.failure or "").removeprefix(f"{path}: "))
+    with open_video(item) as video:
+        extent = Extent.of(video)
+        times = tuple(video.times_seconds) if isinstance(video, Video) else None
+    numbers = test_clips(
+        extent.num_frames,
+        test.clips,
+        length=length,
+        stride=stride,
+        protocol=test.protocol,
+        rate=extent.rate,
+    )
+    return Footage(views.clips, tuple(map(tuple, numbers)), times)
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """A run for the page: its name, its network, its classes, and how it tests a video."""
+    test, model = run.config.test, run.config.model
+    return {
+        "name": run.name,
+        "network": f"{model.name} {model.variant}, iteration {run.iteration}",
+        "classes": list(run.classes),
+        "clips": test.clips,
+        "crops": test.crops,
+        "aggregate": test.aggregate,
+    }
+
+
+def describe_block(seen: Observation, path: str, pairwise: str) -> dict[str, Any]:
+    """Where a block's keys and queries lie in the clip (centres along t, y and x), and what it compares with."""
+    return {
+        "path": path,
+        "pairwise": pairwise,
+        "signed": seen.signed(path),
+        "keys": [axis.tolist() for axis in seen.centres(path)],
+        "queries": [query_centres(seen, path, axis) for axis in range(len(seen.grid))],
+        "strongest": [list(position) for position in seen.strongest(SUGGESTIONS, path)],
+    }
+
+
+def query_centres(seen: Observation, path: str, axis: int) -> list[float]:
+    """The centres of a block's queries along one axis of the clip, ascending."""
+    places = range(seen.grid[axis])
+    positions = [tuple(p if a == axis else 0 for a in range(len(seen.grid))) for p in places]
+    return sorted({seen.query_centre(path, position)[axis] for position in positions})
