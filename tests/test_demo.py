@@ -55,8 +55,16 @@ def test_the_report_has_every_network_and_its_pictures(finished):
     assert local["parameters"] < control["parameters"]
     assert all(len(n["video_top1"]) == 2 for n in result["networks"])
     assert json.loads((out / "report.json").read_text()) == result
+    attention = result["attention"]
+    assert attention["videos"] == 10
+    assert len(attention["trained"]) == 2
+    assert all(0 < share < 1 for share in (*attention["trained"], attention["before_training"]))
+    assert 1 / 16 <= attention["uniform"] <= 2 / 16
+    assert (out / attention["picture"]["video"]).exists()
     text = (out / "report.md").read_text()
     assert "C2D + non-local block" in text
+    assert f"nlnet attend nonlocal-0 {attention['picture']['video']}" in text
+    assert "of its attention the cue gives its partner" in text
     for name in ("curves.png", "attention.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
         assert name in text

@@ -1,14 +1,26 @@
-"""The paper's network at its own size on 340×256 videos: `make test-slow`, several minutes."""
+"""The paper's networks at their own size: `make test-slow`, half an hour of one core for all recipes."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import write_video
 from safetensors.torch import load_file
 from test_cli import nlnet
 
+from nlnet.apps.kinetics import IMAGENET, KINETICS
+from nlnet.apps.recipes import RECIPES
+from nlnet.data.diagnostic import DiagnosticSpec
+from nlnet.data.diagnostic_files import write_dataset
 from nlnet.engine.rundir import RunDir
+from nlnet.models import create_model
+
+GIB = 2**30
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +64,75 @@ def test_i3d_r50_nl5_trains_tests_and_predicts(videos, tmp_path):
     classes = json.loads(done.stdout)["videos"][0]["classes"]
     expected = dict(zip(("down", "right"), scores["0"].mean(dim=0).tolist(), strict=True))
     assert classes == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def diagnostic(tmp_path_factory) -> Path:
+    """Ten-way diagnostic videos in class folders, and a list that gives some of them several classes."""
+    root = tmp_path_factory.mktemp("diagnostic") / "videos"
+    write_dataset(DiagnosticSpec(), root, {"train": 12, "val": 4, "test": 1, "stills": 0})
+    files = sorted((root / "train").rglob("*.mp4"))
+    lines = [f"{path} {i % 5}{' 7 9' if i % 2 else ''}" for i, path in enumerate(files)]
+    (root / "several.txt").write_text("\n".join(lines))
+    return root
+
+
+def state_before(name: str) -> dict[str, torch.Tensor]:
+    """A network of the recipe of that name; one with frozen norms begins where it should, or its maps explode."""
+    recipe = KINETICS[name]
+    earlier = state_before(recipe.start) if recipe.long else None
+    options = RECIPES[name]().model.model_dump()
+    return create_model(num_classes=400, **options, weights=earlier).state_dict()
+
+
+def start_weights(name: str, directory: Path) -> Path:
+    """What a recipe starts from, with random values: a 2-D ResNet of 1000 classes, or the recipe before it."""
+    recipe = KINETICS[name]
+    if recipe.start != IMAGENET:
+        state = state_before(recipe.start)
+    else:
+        depth = "r101" if "r101" in recipe.model else "r50"
+        still = create_model(f"c2d_{depth}", num_classes=1000).state_dict()
+        state = {key: value.squeeze(2) if value.ndim == 5 else value for key, value in still.items()}
+    torch.save(state, directory / "start.pt")
+    return directory / "start.pt"
+
+
+def peak_memory(command: list[str], log: Path) -> int:
+    """Bytes that the command held at most; it must succeed."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # Popen did not see its end
+    assert process.returncode == 0, log.read_text()
+    return usage.ru_maxrss * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINETICS)
+def test_every_recipe_runs_three_iterations_at_its_own_size(name, diagnostic, tmp_path):
+    """One clip a step through the real command: start weights, schedule, statistics, checkpoint.
+
+    The 128-frame networks recompute their activations. 20 GiB must do.
+    """
+    recipe = KINETICS[name]
+    data = diagnostic / ("several.txt" if recipe.charades else "train")
+    run = tmp_path / "run"
+    long = ["training.checkpointing=true"] if "128x1" in name else ["training.precise_norm=1"]
+    peak = peak_memory(
+        [
+            *(sys.executable, "-m", "nlnet", "train", name, "--out", str(run), "--device", "cpu"),
+            *(f"data.train={data}", f"init.weights={start_weights(name, tmp_path)}", "data.workers=0"),
+            *("training.batch=1", "schedule.iterations=3", "training.log_every=1", *long),
+        ],
+        tmp_path / "log.txt",
+    )
+    (tmp_path / "start.pt").unlink()
+    records = [r for r in RunDir(run).metrics() if r["kind"] == "train"]
+    print(f"{name}: {peak / GIB:.1f} GiB at most, losses {[round(r['loss'], 3) for r in records]}")
+    assert [r["iteration"] for r in records] == [1, 2, 3]
+    assert all(np.isfinite(r["loss"]) for r in records)
+    assert all(r["lr"] == pytest.approx(0.01 / 64) for r in records)  # every recipe's rate for one clip
+    assert peak < 20 * GIB
+    for path in (run / "checkpoints").iterdir():  # up to a gigabyte
+        path.unlink()

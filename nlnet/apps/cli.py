@@ -96,14 +96,66 @@ def test(
     data: Annotated[
         Path | None, typer.Option(help="Videos to test on; the run's data.test if not given.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the scores; RUN/test if not given (none for a file).")
+    ] = None,
     checkpoint: Annotated[str, typer.Option(help="last or best (on validation).")] = "last",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Test on many views of each video (10 clips × 3 crops by default) and save every score."""
+    """Test on many views of each video and save every score.
+
+    The protocol is the run's, else 10 clips × 3 crops as released; choose another as test.protocol=NAME:
+    released, paper, slowfast, mmaction2, mmaction2_v1, single.
+    """
     from nlnet.apps.commands import run_test
 
-    run_test(run, overrides or [], data=data, checkpoint=checkpoint, device=device, as_json=as_json)
+    run_test(run, overrides or [], data=data, out=out, checkpoint=checkpoint, device=device, as_json=as_json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    out: Annotated[Path | None, typer.Option(help="Where the page goes; RUN/report if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page on a run: curves, whether its blocks learned, confusions, classes, the hardest videos."""
+    from nlnet.apps.report import run_report
+
+    run_report(run, out=out, as_json=as_json)
+
+
+@app.command()
+def score(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Runs that were tested, test folders, or scores.safetensors files.")
+    ],
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Weight of each source in the fusion, in order; equal if not given."),
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="Use that many of the saved clips, spread evenly.")
+    ] = None,
+    centre_crop: Annotated[bool, typer.Option("--centre-crop", help="Use the centre crop alone.")] = False,
+    aggregate: Annotated[
+        str | None, typer.Option(help="mean or max over the views; as tested if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge saved scores again without decoding: fewer clips, other aggregation, late fusion of several runs."""
+    from nlnet.apps.scoring import run_score
+
+    if aggregate not in (None, "mean", "max"):
+        raise typer.BadParameter(f"--aggregate is mean or max, got {aggregate!r}")
+    run_score(
+        sources,
+        weights=weight or None,
+        clips=clips,
+        centre_crop=centre_crop,
+        aggregate=aggregate,  # type: ignore[arg-type]
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -122,11 +174,148 @@ def predict(
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
-    """List the networks with their cost, and the recipes."""
-    from nlnet.apps.commands import run_models
+def attend(
+    run: Annotated[Path, typer.Argument(help="A run directory or a .safetensors checkpoint.")],
+    video: Annotated[Path, typer.Argument(help="A video file.")],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="t,y,x in the clip: frame, row, column. May be repeated; else chosen automatically."
+        ),
+    ] = None,
+    block: Annotated[
+        list[str] | None, typer.Option(help="A block such as layer3.1. May be repeated; else all.")
+    ] = None,
+    queries: Annotated[
+        int, typer.Option(min=1, help="Positions to choose: those that the block changes most.")
+    ] = 1,
+    view: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of the test view; else the centre crop of the middle clip."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Arrows, to the keys of largest weight.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the files go; RUN/attention/VIDEO if not given.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="last or best (on validation).")] = "last",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show where the blocks look from positions of a video: arrows and heat maps as PNG, GIF and MP4, and numbers."""
+    from nlnet.apps.attend import run_attend
 
-    run_models(as_json=as_json)
+    run_attend(
+        run,
+        video,
+        at=at or [],
+        blocks=block or [],
+        queries=queries,
+        view=view,
+        top=top,
+        out=out,
+        checkpoint=checkpoint,
+        device=device,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def convert(
+    origin: Annotated[
+        Path, typer.Argument(metavar="IN", help="A weight file of any project, or a run directory.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="model.key=value, such as model.variant=8x8")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="caffe2, caffe2_flat, slowfast, pytorchvideo, mmaction2, torchvision; ours if not given."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="The project, where keys do not say it: slowfast_pkl.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Start this network from the weights; new parts stay fresh.")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn weight files of the release, PySlowFast, PyTorchVideo, mmaction2 or torchvision into ours, or back."""
+    from nlnet.apps.convert import run_convert
+
+    run_convert(
+        origin,
+        out,
+        overrides or [],
+        form=to,
+        source=source,
+        name=model,
+        classes_file=classes,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def explore(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN... VIDEO...", help="Run directories or .safetensors checkpoints, then videos."
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; any but loopback lets others in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8765,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
+    ] = True,
+    checkpoint: Annotated[str, typer.Option(help="last or best (on validation).")] = "last",
+    upload_limit: Annotated[
+        int, typer.Option(min=1, help="Largest video that can be dropped on the page, MB.")
+    ] = 200,
+    export: Annotated[
+        Path | None, typer.Option(help="Write one self-contained HTML file instead of serving.")
+    ] = None,
+    grid: Annotated[int, typer.Option(min=1, help="Exported positions along each side of a frame.")] = 8,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """See in the browser where the blocks look: click on a frame; compare runs; drop a video on the page."""
+    from nlnet.apps.explore import run_explore
+
+    run_explore(
+        paths,
+        host=host,
+        port=port,
+        open_browser=open_browser,
+        checkpoint=checkpoint,
+        device=device,
+        upload_limit_mb=upload_limit,
+        export=export,
+        grid=grid,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def models(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Networks, such as 'i3d_r50*'; all if not given.")
+    ] = None,
+    variant: Annotated[str, typer.Option(help="Clip as frames×stride: 32x2, 8x8, 128x1 or 32x4.")] = "32x2",
+    recipes: Annotated[
+        bool, typer.Option("--recipes", help="List the recipes of `nlnet train` instead.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the networks with parameters, multiply-adds and memory, or the recipes with cost and reported figures."""
+    from nlnet.apps.listing import run_models, run_recipes
+
+    run_recipes(as_json=as_json) if recipes else run_models(names or [], variant, as_json=as_json)
 
 
 @app.command()
@@ -152,6 +341,46 @@ def demo(
     raise typer.Exit(run_demo(out, seeds=seeds, jobs=jobs, as_json=as_json))
 
 
+@app.command()
+def ablate(
+    tables: Annotated[
+        list[str],
+        typer.Argument(help="2a … 2g, conventions, reach, or all; key=value sets data of --recipe kinetics."),
+    ],
+    out: Annotated[Path, typer.Option(help="Where data, runs and tables go.")] = Path("runs/ablations"),
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning runs of each row.")] = 2,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; the number of cores or GPUs if not given.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="miniature: the diagnostic videos; kinetics: the paper's own rows.")
+    ] = "miniature",
+    device: Device = "cpu",
+    publish: Annotated[
+        Path | None, typer.Option(help="Also copy page, JSON and pictures there, such as docs.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the runs and their cost, and stop.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The paper's ablation study: train and test every row, and print its tables beside the paper's."""
+    from nlnet.apps.ablations import run_study
+
+    code = run_study(
+        tables,
+        out=out,
+        seeds=seeds,
+        jobs=jobs,
+        recipe=recipe,
+        device=device,
+        publish=publish,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
+
+
 @data_app.command("make")
 def data_make(
     out: Annotated[Path, typer.Argument(help="Directory to create.")],
@@ -170,14 +399,24 @@ def data_make(
 
 @data_app.command("check")
 def data_check(
-    source: Annotated[Path, typer.Argument(help="A folder of class folders, or a list file.")],
-    root: Annotated[Path | None, typer.Option(help="Where a list's relative paths start.")] = None,
+    source: Annotated[
+        Path, typer.Argument(help="A folder of class folders, a list, or a data set's own annotation file.")
+    ],
+    root: Annotated[
+        Path | None, typer.Option(help="Where relative paths start and named videos are looked for.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="What SOURCE is, as data.format, where it does not say so itself.")
+    ] = "auto",
+    classes: Annotated[
+        Path | None, typer.Option(help="A file of class names in order, as data.classes.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Open every video of a data set and list those that cannot be read; exit code 1 if there are any."""
+    """Open every video of a data set; list those that are not there or cannot be read (then exit code 1)."""
     from nlnet.apps.commands import run_data_check
 
-    raise typer.Exit(run_data_check(source, root=root, as_json=as_json))
+    raise typer.Exit(run_data_check(source, root=root, format=format, classes=classes, as_json=as_json))
 
 
 def print_json(value: Any) -> None:

@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from nlnet.apps.cli import print_json
 from nlnet.apps.console import OUT, TrainingDisplay, bar, facts, table
-from nlnet.apps.recipes import RECIPES, recipe_or_file
-from nlnet.data import VideoItem, VideoList, check_videos, read_videos
+from nlnet.apps.plan import make_plan
+from nlnet.apps.recipes import recipe_or_file
+from nlnet.apps.report_findings import verdicts
+from nlnet.apps.testing import save_test, show_test, summary_of, watched_evaluation
+from nlnet.data import VideoItem, VideoList, check_videos
 from nlnet.data.diagnostic import DiagnosticSpec
 from nlnet.data.diagnostic_files import write_dataset
-from nlnet.engine.config import Config, ConfigError, override
+from nlnet.engine.config import Config, ConfigError, from_mapping, override
 from nlnet.engine.distributed import World, world
-from nlnet.engine.evaluate import Evaluation, build_model, evaluate
-from nlnet.engine.rundir import Checkpoint, RunDir, atomically, load_checkpoint, write_json
-from nlnet.engine.train import Outcome, Silent, Trainer, train
-from nlnet.models import Skeleton, VideoResNet, count, create_model, list_models
+from nlnet.engine.evaluate import build_model
+from nlnet.engine.loading import configured_videos, sampling
+from nlnet.engine.rundir import Checkpoint, RunDir, load_checkpoint
+from nlnet.engine.scores import SavedScores
+from nlnet.engine.train import Outcome, train
+from nlnet.models import VideoResNet
 
 
 def run_training(
@@ -45,13 +49,7 @@ def run_training(
         run = RunDir(out or Path("runs") / name)
     with world(device) as here:
         if dry_run:
-            plan = Trainer(config, run, here, Silent(), None).facts()
-            if here.first:
-                print_json(
-                    {"facts": plan, "config": config.model_dump(mode="json")}
-                ) if as_json else OUT.print(
-                    facts(f"{name} → {run.path}", plan), config.model_dump(mode="json")
-                )
+            show_plan(config, name, recipe, run, here, as_json=as_json)
             return 0
         display = TrainingDisplay(f"{name} → {run.path}") if here.first else None
         with display or nullcontext():
@@ -61,11 +59,24 @@ def run_training(
         return 130 if outcome.interrupted else 0
 
 
+def show_plan(
+    config: Config, name: str, recipe: str | None, run: RunDir, here: World, *, as_json: bool
+) -> None:
+    """`nlnet train --dry-run`; without a recipe, of the run that would go on."""
+    base = config if recipe is None else recipe_or_file(recipe)
+    resumed_at = run.load_state()["iteration"] if recipe is None else None
+    plan = make_plan(config, name=name, base=base, run=run, world=here, resumed_at=resumed_at)
+    if here.first:
+        print_json(plan.document()) if as_json else OUT.print(plan)
+
+
 def report_training(outcome: Outcome, run: RunDir, *, as_json: bool) -> None:
+    """How the run ended and what became of each block."""
+    blocks = verdicts(run.metrics())
     if as_json:
         print_json(
             {"run": str(run.path), "iteration": outcome.iteration, "interrupted": outcome.interrupted}
-            | {"validation": outcome.metrics}
+            | {"validation": outcome.metrics, "blocks": {block: vars(said) for block, said in blocks.items()}}
         )
     elif outcome.interrupted:
         OUT.print(f"stopped after iteration {outcome.iteration}; go on with: nlnet train --resume {run.path}")
@@ -74,6 +85,9 @@ def report_training(outcome: Outcome, run: RunDir, *, as_json: bool) -> None:
         OUT.print(
             f"{run.path}: {outcome.iteration} iterations done{'; validation ' + shown if shown else ''}"
         )
+        for block, said in blocks.items():
+            OUT.print(f"block {block} {said.words}", markup=False, highlight=False)
+        OUT.print(f"curves and blocks: nlnet report {run.path}", markup=False, highlight=False)
 
 
 def load_network(path: Path, name: str, device: torch.device) -> tuple[VideoResNet, Checkpoint]:
@@ -85,7 +99,14 @@ def load_network(path: Path, name: str, device: torch.device) -> tuple[VideoResN
 
 
 def run_test(
-    path: Path, overrides: Sequence[str], *, data: Path | None, checkpoint: str, device: str, as_json: bool
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    data: Path | None,
+    out: Path | None = None,
+    checkpoint: str,
+    device: str,
+    as_json: bool,
 ) -> None:
     """`nlnet test`."""
     foreign = [o for o in overrides if not o.startswith(("test.", "data.", "training.precision="))]
@@ -97,77 +118,49 @@ def run_test(
         source = data or config.data.test
         if source is None:
             raise ConfigError("no test videos: give --data PATH (the run's configuration has no data.test)")
-        videos = read_videos(source, root=config.data.root, classes=loaded.classes)
+        videos = configured_videos(config.data, source, loaded.classes)
         evaluation, seconds = watched_evaluation(model, videos, config, here)
         if not here.first:
             return
-        summary = {
-            "videos": len(videos.items),
-            "scored": len(evaluation.videos),
-            "failures": [f.reason for f in evaluation.failures],
-            "views_per_video": config.test.clips * config.test.crops,
-            "protocol": config.test.protocol,
-            "checkpoint": checkpoint,
-            "iteration": loaded.iteration,
-            "seconds": round(seconds, 2),
-            "metrics": evaluation.metrics(),
-        }
-        if path.is_dir():
-            save_scores(path / "test", evaluation, summary)
-        print_json(summary) if as_json else show_test(path, summary)
-
-
-def watched_evaluation(
-    model: VideoResNet, videos: VideoList, config: Config, here: World
-) -> tuple[Evaluation, float]:
-    """Evaluate with a bar on the first process; the seconds that it took."""
-    start = time.perf_counter()
-    progress = bar()
-    with progress if here.first else nullcontext():
-        task = progress.add_task("testing", total=None, note="")
-        evaluation = evaluate(
-            model,
-            videos,
-            config,
-            world=here,
-            on_video=lambda done, total: progress.update(task, completed=done, total=total),
+        frames, stride = sampling(config)
+        saved = SavedScores(
+            evaluation=evaluation,
+            score=config.training.loss,
+            test=config.test,
+            frames=frames,
+            stride=stride,
+            run=str(path),
+            checkpoint=checkpoint,
+            iteration=loaded.iteration,
         )
-    return evaluation, time.perf_counter() - start
-
-
-def save_scores(directory: Path, evaluation: Evaluation, summary: dict[str, Any]) -> None:
-    """summary.json; videos.json, a row a video; scores.safetensors, (V, K) probabilities by video index."""
-    write_json(directory / "summary.json", summary)
-    rows = [
-        {
-            "index": v.index,
-            "path": str(v.path),
-            "label": None if v.label is None else evaluation.classes[v.label],
-            "prediction": evaluation.classes[int(v.video.argmax())],
-            "probability": round(float(v.video.max()), 6),
-        }
-        for v in evaluation.videos
-    ]
-    write_json(directory / "videos.json", rows)
-    scores = {str(v.index): v.views.contiguous() for v in evaluation.videos}
-    atomically(directory / "scores.safetensors", lambda temporary: save_file(scores, temporary))
-
-
-def show_test(path: Path, summary: dict[str, Any]) -> None:
-    rows = [[name, f"{value:.2f} %"] for name, value in summary["metrics"].items()]
-    title = (
-        f"{path}: {summary['scored']} of {summary['videos']} videos scored, "
-        f"{summary['views_per_video']} views each, {summary['seconds']:.0f} s"
-    )
-    OUT.print(table(title, ["metric", "value"], rows))
-    show_failures(summary["failures"])
+        summary = summary_of(saved, videos, seconds)
+        folder = out or (path / "test" if path.is_dir() else None)
+        if folder is not None:
+            save_test(folder, saved, summary)
+    if as_json:
+        print_json(summary)
+    else:
+        show_test(path, summary, folder)
+        show_failures(summary["failures"])
+        show_missing(summary["missing"])
+        if folder is not None and folder == path / "test":
+            OUT.print(
+                f"confusions, classes, the hardest videos: nlnet report {path}", markup=False, highlight=False
+            )
 
 
 def show_failures(reasons: Sequence[str]) -> None:
     if reasons:
-        OUT.print(f"[yellow]{len(reasons)} videos could not be read and were left out of every figure:")
+        OUT.print(f"[yellow]{len(reasons)} videos could not be read and were left out:")
         for reason in reasons:
             OUT.print(f"  {reason}", markup=False, highlight=False)
+
+
+def show_missing(paths: Sequence[str]) -> None:
+    if paths:
+        OUT.print(f"[yellow]{len(paths)} videos that the list names are not on the disk and were left out:")
+        for path in paths:
+            OUT.print(f"  {path}", markup=False, highlight=False)
 
 
 def run_predict(
@@ -197,44 +190,6 @@ def run_predict(
     return 1 if reasons else 0
 
 
-def run_models(*, as_json: bool) -> None:
-    """`nlnet models`."""
-    rows: list[dict[str, Any]] = []
-    for name in list_models():
-        macs: dict[str, int] = {}
-        for variant, frames, side in (
-            (("8x8", 8, 32),) if "_mini" in name else (("32x2", 32, 224), ("8x8", 8, 224))
-        ):
-            with Skeleton():
-                network = create_model(name, variant=variant)
-            cost = count(network, (frames, side, side))
-            macs[f"{variant} at {side}"] = cost.macs
-        rows.append({"name": name, "parameters": cost.parameters, "macs": macs})
-    if as_json:
-        print_json({"models": rows, "recipes": sorted(RECIPES)})
-        return
-    cells = [
-        [
-            row["name"],
-            f"{row['parameters'] / 1e6:.3f}",
-            *(_giga(row["macs"].get(k)) for k in ("32x2 at 224", "8x8 at 224", "8x8 at 32")),
-        ]
-        for row in rows
-    ]
-    OUT.print(
-        table(
-            "Networks (400 classes; 10⁹ multiply-adds of one clip, attention counted)",
-            ["name", "parameters, M", "32×2 at 224", "8×8 at 224", "8×8 at 32"],
-            cells,
-        )
-    )
-    OUT.print("Recipes for `nlnet train`: " + ", ".join(sorted(RECIPES)))
-
-
-def _giga(macs: int | None) -> str | None:
-    return None if macs is None else f"{macs / 1e9:.3f}" if macs < 1e9 else f"{macs / 1e9:.2f}"
-
-
 def write_videos(spec: DiagnosticSpec, out: Path, counts: Mapping[str, int]) -> None:
     """Write the diagnostic with a bar, on every core; the same data set is left alone, another one is refused."""
     progress = bar()
@@ -258,9 +213,12 @@ def run_data_make(out: Path, *, task: str, counts: dict[str, int], stills: int, 
     )
 
 
-def run_data_check(source: Path, *, root: Path | None, as_json: bool) -> int:
-    """`nlnet data check`. Exit code 1 where a video cannot be read."""
-    videos = read_videos(source, root=root)
+def run_data_check(
+    source: Path, *, root: Path | None, format: str, classes: Path | None, as_json: bool
+) -> int:
+    """`nlnet data check`. Exit code 1 where a video is not there or cannot be read."""
+    values = {"root": root, "format": format, "classes": classes, "missing": "leave_out"}
+    videos = configured_videos(from_mapping({"data": values}, source="data check").data, source)
     progress = bar()
     with progress:
         line = progress.add_task("opening videos", total=len(videos.items), note="")
@@ -268,18 +226,34 @@ def run_data_check(source: Path, *, root: Path | None, as_json: bool) -> int:
     bad = [c for c in checks if c.error is not None]
     good = [c for c in checks if c.error is None]
     lengths = sorted(c.num_frames or 0 for c in good)
+    missing = [str(path) for path in videos.missing]
     summary = {
         "source": str(source),
+        "layout": videos.layout,
         "videos": len(videos.items),
         "classes": len(videos.classes),
+        "labels": label_counts(videos),
         "readable": len(good),
         "frames": [lengths[0], lengths[len(lengths) // 2], lengths[-1]] if lengths else [],
+        "missing": missing,
         "failures": [c.error for c in bad],
     }
     if as_json:
         print_json(summary)
     else:
-        OUT.print(facts(f"{source}", {k: v for k, v in summary.items() if k not in ("source", "failures")}))
+        shown = {k: v for k, v in summary.items() if k not in ("source", "failures")} | {
+            "missing": len(missing)
+        }
+        OUT.print(facts(f"{source}", shown))
         for check in bad:
             OUT.print(f"[red]unreadable[/] {check.error}", highlight=False)
-    return 1 if bad else 0
+        show_missing(missing)
+    return 1 if bad or missing else 0
+
+
+def label_counts(videos: VideoList) -> str:
+    """How many labels the videos have, in words."""
+    if videos.multilabel:
+        counts = [len(item.label) for item in videos.items if isinstance(item.label, tuple)]
+        return f"{min(counts)} to {max(counts)} a video, {sum(counts) / len(counts):.1f} on average"
+    return "none" if videos.items[0].label is None else "one a video"

@@ -83,12 +83,17 @@ class TrainingDisplay:
 
     def record(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "train":
-            note = f"loss {record['loss']:.3f} · top-1 {record['clip_top1']:.1f} % · {record['clips_per_second']:.1f} clips/s"
+            note = f"loss {record['loss']:.3f} · {_percentages(record)} · {record['clips_per_second']:.1f} clips/s"
             self.progress.update(self.task, note=note)
             if not ERR.is_terminal:
                 ERR.print(f"iteration {record['iteration']}: {note} · rate {record['lr']:.2g}")
         elif record["kind"] == "validation":
-            ERR.print(f"iteration {record['iteration']}: validation clip_top1 {record['clip_top1']:.2f} %")
+            ERR.print(f"iteration {record['iteration']}: validation {_percentages(record)}")
         elif record["kind"] == "skipped":
             self.skipped += 1
             ERR.print(f"[yellow]skipped[/] ({self.skipped} so far): {record['reason']}")
+
+
+def _percentages(record: Mapping[str, Any]) -> str:
+    """The metrics of a record, which begin with clip_ or video_."""
+    return ", ".join(f"{k} {v:.2f} %" for k, v in record.items() if k.startswith(("clip_", "video_")))

@@ -11,57 +11,16 @@ that was stopped goes on where it was.
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlnet.apps.console import ERR, OUT, bar, table
-from nlnet.apps.recipes import DEMO_SPEC, DEMO_VIDEOS, RECIPES
-from nlnet.engine.rundir import RunDir, RunError
+from nlnet.apps.console import OUT, table
+from nlnet.apps.jobs import Job, phase, work
+from nlnet.apps.recipes import DEMO_SPEC, DEMO_VIDEOS
 
 NETWORKS = {"local": "C2D, local", "control": "C2D + residual block", "nonlocal": "C2D + non-local block"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run and the test after it."""
-
-    name: str
-    recipe: str
-    run: Path
-    overrides: tuple[str, ...]
-    tests: bool
-
-    @property
-    def total(self) -> int:
-        return RECIPES[self.recipe]().schedule.iterations
-
-    @property
-    def log(self) -> Path:
-        return self.run.with_suffix(".log")
-
-    def done(self) -> int:
-        """Iterations that metrics.jsonl knows of."""
-        return max((r["iteration"] for r in RunDir(self.run).metrics()), default=0)
-
-    def commands(self) -> list[list[str]]:
-        """What is left to do, each a command of nlnet."""
-        nlnet = [sys.executable, "-m", "nlnet"]
-        left = []
-        if not (self.run / "checkpoints" / "resume.pt").exists():
-            left.append(
-                [*nlnet, "train", self.recipe, "--out", str(self.run), "--device", "cpu", *self.overrides]
-            )
-        elif RunDir(self.run).load_state()["iteration"] < self.total:
-            left.append([*nlnet, "train", "--resume", str(self.run), "--device", "cpu"])
-        if self.tests and not (self.run / "test" / "summary.json").exists():
-            left.append([*nlnet, "test", str(self.run), "--device", "cpu"])
-        return left
 
 
 def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
@@ -92,7 +51,7 @@ def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
 
 def stills_job(out: Path, data: Path) -> Job:
     sources = (f"data.train={data / 'stills' / 'train'}", f"data.val={data / 'stills' / 'val'}")
-    return Job("stills", "demo_stills", out / "stills", sources, tests=False)
+    return Job(name="stills", recipe="demo_stills", run=out / "stills", overrides=sources, tests=False)
 
 
 def fine_tuning_jobs(out: Path, data: Path, seeds: int) -> list[Job]:
@@ -101,76 +60,15 @@ def fine_tuning_jobs(out: Path, data: Path, seeds: int) -> list[Job]:
     weights = f"init.weights={out / 'stills'}"
     return [
         Job(
-            f"{network}-{seed}",
-            f"demo_{network}",
-            out / f"{network}-{seed}",
-            (*sources, weights, f"training.seed={seed}"),
+            name=f"{network}-{seed}",
+            recipe=f"demo_{network}",
+            run=out / f"{network}-{seed}",
+            overrides=(*sources, weights, f"training.seed={seed}"),
             tests=True,
         )
         for seed in range(seeds)
         for network in NETWORKS
     ]
-
-
-def work(jobs: Sequence[Job], *, at_once: int) -> None:
-    """Run every job, `at_once` at a time, with a bar for each; stop all if one fails."""
-    # the miniature's layers are too small for threads: one core each is fastest, above all on a busy machine
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    waiting, running = list(jobs), list[tuple[Job, Iterator[None]]]()
-    progress = bar()
-    with progress:
-        lines = {job.name: progress.add_task(job.name, total=job.total, note="waiting") for job in jobs}
-        try:
-            while waiting or running:
-                while waiting and len(running) < at_once:
-                    job = waiting.pop(0)
-                    progress.reset(lines[job.name], note="")
-                    running.append((job, steps(job, environment)))
-                for job, alive in list(running):
-                    if next(alive, False) is False:
-                        running.remove((job, alive))
-                    progress.update(lines[job.name], completed=job.done(), note=news(job))
-                time.sleep(0.3)
-        finally:
-            for _, alive in running:
-                alive.close()  # type: ignore[attr-defined]
-
-
-def steps(job: Job, environment: dict[str, str]) -> Iterator[None]:
-    """Run the job's commands one after the other; yields while one runs, ends it when closed."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    for command in job.commands():
-        with job.log.open("a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-            try:
-                while process.poll() is None:
-                    yield
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait()
-        if process.returncode != 0:
-            last = (job.log.read_text().strip().splitlines() or ["it printed nothing"])[-1]
-            raise RunError(f"{job.name}: `{' '.join(command[1:])}` failed: {last} (all of it: {job.log})")
-
-
-def news(job: Job) -> str:
-    """The newest validation, or loss, of a run."""
-    for record in reversed(RunDir(job.run).metrics()):
-        if record["kind"] == "validation":
-            return f"validation clip_top1 {record['clip_top1']:.1f} %"
-        if record["kind"] == "train":
-            return f"loss {record['loss']:.2f}"
-    return ""
-
-
-@contextmanager
-def phase(title: str) -> Iterator[None]:
-    """A line at the end of a phase with its time."""
-    start = time.perf_counter()
-    ERR.print(f"[bold]{title}")
-    yield
-    ERR.print(f"   {time.perf_counter() - start:.0f} s")
 
 
 def show(result: dict[str, Any], out: Path) -> None:

@@ -7,23 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
+from nlnet.apps.attend import TOP, sight
+from nlnet.apps.attention_figures import strip
 from nlnet.apps.commands import load_network
-from nlnet.apps.figures import attention_strip, curves
+from nlnet.apps.demo_attention import as_it_started, mean_share, scenes, tidy
+from nlnet.apps.figures import curves
 from nlnet.apps.recipes import DEMO_SPEC, DEMO_VIDEOS
-from nlnet.attention import attention_row
-from nlnet.data import TestTransform, Video, normalize
-from nlnet.data.clips import clip_indices, crop_offsets
-from nlnet.data.diagnostic import Item, make_clip
 from nlnet.data.diagnostic_bounds import additive_bound, blind_rate
-from nlnet.engine.config import Config
 from nlnet.engine.loading import sampling
 from nlnet.engine.rundir import RunDir, write_json, write_text
-from nlnet.models import VideoResNet, count
+from nlnet.models import count
 
 if TYPE_CHECKING:
-    from nlnet.apps.demo import Job
+    from nlnet.apps.jobs import Job
 
 
 def report(out: Path, runs: Sequence["Job"], *, seconds: float) -> dict[str, Any]:
@@ -39,13 +36,16 @@ def report(out: Path, runs: Sequence["Job"], *, seconds: float) -> dict[str, Any
         for ours, *others in zip(*(n["video_top1"] for n in reversed(networks)), strict=True)
     ]
     test = json.loads((runs[0].run / "test" / "summary.json").read_text())
+    attention = look(out, [job for job in runs if job.name.startswith("nonlocal")], test["videos"])
     result = {
         "title": f"Colour-cued digits in space and time apart: {test['scored']} held-out videos, "
         f"{test['views_per_video']} views each",
         "networks": networks,
+        "attention": attention,
         "yardsticks": [
             f"guessing reaches 10.0 %, reading every digit but not the cue {100 * blind_rate():.1f} %",
             f"no sum of local evidence can exceed {100 * additive_bound():.1f} % (nlnet/data/diagnostic_bounds.py)",
+            attention_line(attention),
         ],
         "nonlocal_wins_on_every_seed": all(wins),
         "seeds": len(wins),
@@ -58,7 +58,6 @@ def report(out: Path, runs: Sequence["Job"], *, seconds: float) -> dict[str, Any
         out / "curves.png",
         chance={"blind to the cue": 100 * blind_rate()},
     )
-    picture(out, next(job for job in runs if job.name.startswith("nonlocal")))
     write_json(out / "report.json", result)
     write_text(out / "report.md", markdown(result))
     return result
@@ -81,56 +80,38 @@ def summarise(kind: str, title: str, jobs: Sequence["Job"]) -> dict[str, Any]:
     }
 
 
-def picture(out: Path, job: "Job", *, index: int = 3) -> None:
-    """attention.png: from each item of one test video, where the non-local block looks."""
-    model, checkpoint = load_network(job.run, "last", torch.device("cpu"))
-    truth = make_clip(DEMO_SPEC, "test", index)
-    path = next((out / "data" / "test").glob(f"*/{index:05d}.mp4"))
-    clip, corner = centre_clip(path, checkpoint.config)
-    rows, titles = [], []
-    for item in reversed(truth.items):  # the cue first: it must find its partner
-        query = position(item, checkpoint.config, corner)
-        (attention,) = attention_row(model, normalized(clip, checkpoint.config), query).values()
-        rows.append((query, attention))
-        what = f"the {item.color} cue" if item.digit is None else f"the {item.digit} on {item.color}"
-        titles.append(
-            f"from {what}"
-            + (
-                f"   (label {truth.label}, answer {answer(model, clip, checkpoint.config)})"
-                if not rows[1:]
-                else ""
-            )
-        )
-    attention_strip(clip.permute(1, 2, 3, 0), rows, out / "attention.png", titles=titles)
+def look(out: Path, jobs: Sequence["Job"], videos: int) -> dict[str, Any]:
+    """attention.png of one test video; how much of the cue's attention its partner gets in all of them.
+
+    The picture is that of `nlnet attend` on the first run, from the position that its block changes most, in the first
+    video whose cue and partner each fill a pair of frames that the network pools (half of them straddle two pairs).
+    """
+    trained = [load_network(job.run, "last", torch.device("cpu")) for job in jobs]
+    model, checkpoint = trained[0]
+    seen = list(scenes(DEMO_SPEC, out / "data" / "test", videos, checkpoint.config))
+    first = sight(model, checkpoint, next((scene for scene in seen if tidy(scene)), seen[0]).view)
+    gazes = first.gazes(first.observation.strongest(1), first.observation.paths)
+    strip(first.frames, gazes, out / "attention.png", title=first.title, top=TOP)
+    begun = as_it_started(checkpoint.config, len(checkpoint.classes), out / "stills")
+    start = mean_share(begun, checkpoint.config, seen)
+    shares = [mean_share(network, loaded.config, seen) for network, loaded in trained]
+    return {
+        "videos": start.videos,
+        "trained": [round(share.partner, 4) for share in shares],
+        "before_training": round(start.partner, 4),
+        "uniform": round(start.uniform, 4),
+        "picture": {"video": str(first.view.video.relative_to(out)), "position": list(gazes[0].position)},
+    }
 
 
-def centre_clip(path: Path, config: Config) -> tuple[Tensor, tuple[int, int]]:
-    """The clip (3, T, H, W), uint8, from frame 0 in the central crop, and the crop's top and left pixel."""
-    frames, stride = sampling(config)
-    with Video(path) as video:
-        indices = clip_indices(0, length=frames, stride=stride, num_frames=video.num_frames)
-        taken = video.frames(indices)
-    transform = TestTransform(config.test.crop, config.test.short_side, 1)
-    scaled = transform.scale(taken)
-    corner = crop_offsets(scaled.shape[1], scaled.shape[2], config.test.crop, 1)[0]
-    return transform(taken)[0], corner
-
-
-def position(item: Item, config: Config, corner: tuple[int, int]) -> tuple[int, int, int]:
-    """The clip coordinates (t, y, x) of an item's centre, at the clip frame in the middle of its visible frames."""
-    frames, stride = sampling(config)
-    shown = [t for t in range(frames) if t * stride % DEMO_SPEC.frames in item.frames]
-    middle = DEMO_SPEC.tile // 2
-    return shown[len(shown) // 2], item.top + middle - corner[0], item.left + middle - corner[1]
-
-
-def normalized(clip: Tensor, config: Config) -> Tensor:
-    return normalize(clip[None], config.data.mean, config.data.std)
-
-
-@torch.no_grad()
-def answer(model: VideoResNet, clip: Tensor, config: Config) -> int:
-    return int(model(normalized(clip, config)).argmax())
+def attention_line(shares: dict[str, Any]) -> str:
+    """The measure in words."""
+    trained = " / ".join(f"{100 * share:.1f} %" for share in shares["trained"])
+    return (
+        f"of its attention the cue gives its partner {trained} (by seed, mean over {shares['videos']} test videos); "
+        f"before training {100 * shares['before_training']:.1f} %, looking everywhere alike "
+        f"{100 * shares['uniform']:.1f} %"
+    )
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -156,7 +137,9 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "![curves](curves.png)",
         "",
-        "Where the non-local block looks, from the starred position, in every frame of a test clip:",
+        "Where the non-local block looks in a test clip, from the position that it changes most: arrows to the keys, as "
+        "wide as their weight, and the same as a heat map "
+        f"(`nlnet attend nonlocal-0 {result['attention']['picture']['video']}`):",
         "",
         "![attention](attention.png)",
         "",

@@ -5,7 +5,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -109,10 +109,19 @@ def check_packages() -> str:
     return ", ".join(f"{name} {version(name)}" for name in names)
 
 
+def check_explorer() -> str:
+    """Optional, so that lacking it is no failure."""
+    try:
+        return ", ".join(f"{name} {version(name)}" for name in ("fastapi", "uvicorn"))
+    except PackageNotFoundError as error:
+        return f"{error.name} is not installed; `nlnet explore` needs it: pip install 'nlnet[explore]'"
+
+
 CHECKS: dict[str, Check] = {
     "python": check_python,
     "torch": check_torch,
     "packages": check_packages,
+    "explorer": check_explorer,
     "operation": check_block,
     "video": check_video,
     "disk": check_disk,

@@ -1,4 +1,4 @@
-"""Pictures of runs: curves, and where the network looks."""
+"""Pictures of runs: curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
-from torch import Tensor
 
 from nlnet.engine.rundir import atomically
 
@@ -59,43 +57,4 @@ def curves(
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
     right.legend(frameon=False, loc="lower right")
-    save(figure, path)
-
-
-def attention_strip(
-    frames: Tensor, rows: Sequence[tuple[tuple[int, int, int], Tensor]], path: Path, *, titles: Sequence[str]
-) -> None:
-    """The frames of a clip, once per query, with the query starred and its attention laid over each frame.
-
-    Args:
-        frames: (T, H, W, 3) uint8.
-        rows: pairs of a query (t, y, x) in clip coordinates and its attention (T', H', W') over the key grid;
-            frame t shows key frame ⌊t·T'/T⌋.
-        titles: one line per row.
-    """
-    count = frames.shape[0]
-    figure, axes = plt.subplots(
-        len(rows), count, figsize=(1.25 * count, 1.55 * len(rows)), layout="constrained", squeeze=False
-    )
-    for line, ((t, y, x), attention), title in zip(axes, rows, titles, strict=True):
-        top = max(float(attention.max()), 1e-12)
-        for index, panel in enumerate(line):
-            panel.imshow(frames[index].numpy())
-            key = attention[index * attention.shape[0] // count].numpy()
-            panel.imshow(
-                key / top,
-                cmap="inferno",
-                vmin=0,
-                vmax=1,
-                alpha=0.25 + 0.5 * np.clip(key / top, 0, 1),
-                extent=(-0.5, frames.shape[2] - 0.5, frames.shape[1] - 0.5, -0.5),
-                interpolation="bilinear",
-            )
-            panel.set_xlim(-0.5, frames.shape[2] - 0.5)
-            panel.set_ylim(frames.shape[1] - 0.5, -0.5)
-            if index == t:
-                panel.plot([x], [y], marker="*", ms=13, color="#35e0ff", mec="black", mew=0.7)
-            panel.set_xticks([])
-            panel.set_yticks([])
-        line[0].set_title(title, loc="left", fontsize=9)
     save(figure, path)

@@ -1,13 +1,17 @@
-"""Recipes: named, complete configurations. Each says where it comes from, what it costs and what it should reach.
+"""Recipes: named, complete configurations. The paper's are in `kinetics`, what they should reach in `published`.
 
-`nlnet train RECIPE data.train=… key=value` runs one; `nlnet train RECIPE --dry-run` prints it in full.
+`nlnet train RECIPE data.train=… key=value` runs one; `nlnet train RECIPE --dry-run` prints its plan and cost;
+`nlnet models --recipes` lists all.
 """
 
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from nlnet.apps.kinetics import KINETICS
+from nlnet.apps.published import TABLES
 from nlnet.data.diagnostic import DiagnosticSpec
 from nlnet.engine.config import (
     Config,
@@ -20,19 +24,6 @@ from nlnet.engine.config import (
     TrainingConfig,
     read_yaml,
 )
-
-
-def kinetics(model: str, variant: str) -> Config:
-    """The release's recipe on 8 GPUs × 8 clips, 400k iterations (109 epochs of its Kinetics-400 copy).
-
-    SGD with Nesterov momentum 0.9, learning rate 0.01 divided by 10 at 150k and 300k, no warm-up, weight decay
-    1e-4 but none on norms, dropout 0.5, shorter side drawn from [256, 320], crop 224, precise BN over 200
-    batches; test on 10 clips × 3 crops of 256. Start from an ImageNet ResNet: init.weights=FILE.
-
-    Expected on Kinetics-400, 30-view top-1 / top-5 of the release (not trained here): 32×2 C2D 72.0 / 90.0,
-    NL C2D 73.9 / 91.0, I3D 73.6 / 90.8, NL I3D 74.9 / 91.6; 8×8 71.9 / 90.0, 74.4 / 91.4, 73.4 / 90.9, 74.7 / 91.6.
-    """
-    return Config(model=ModelConfig(name=model, variant=variant))
 
 
 def finetune(model: str, variant: str) -> Config:
@@ -94,17 +85,34 @@ def demo(model: str) -> Config:
     )
 
 
-RECIPES: dict[str, Callable[[], Config]] = {
-    f"{model}_{variant}": partial(kinetics, model, variant)
-    for model in ("c2d_r50", "c2d_r50_nl5", "i3d_r50", "i3d_r50_nl5")
-    for variant in ("32x2", "8x8")
-}
+RECIPES: dict[str, Callable[[], Config]] = {name: recipe.config for name, recipe in KINETICS.items()}
 RECIPES["demo_stills"] = demo_stills
 RECIPES["demo_local"] = partial(demo, "c2d_mini")
 RECIPES["demo_control"] = partial(demo, "c2d_mini_rb1")
 RECIPES["demo_nonlocal"] = partial(demo, "c2d_mini_nl1")
 RECIPES["finetune_i3d_r50_nl5_8x8"] = partial(finetune, "i3d_r50_nl5", "8x8")
 RECIPES["finetune_c2d_r50_nl5_8x8"] = partial(finetune, "c2d_r50_nl5", "8x8")
+
+
+class TableRow(NamedTuple):
+    """A row of one of the paper's tables."""
+
+    name: str
+    published: tuple[float, float]
+    """Top-1 and top-5 in percent; in Table 4 the two mAPs."""
+    config: Config
+
+
+def table_rows(table: str) -> list[TableRow]:
+    """The rows of a table, "2a" … "2g", "3" (ours), "4" (ours) or "release", with what was published.
+
+    Raises:
+        ConfigError: no such table.
+    """
+    if table not in TABLES:
+        coco = "; COCO detection (Tables 5 and 6) has no recipe" if table in ("5", "6") else ""
+        raise ConfigError(f"table: got {table!r}, expected one of {', '.join(TABLES)}{coco}")
+    return [TableRow(row.row, row.figures, RECIPES[row.recipe]()) for row in TABLES[table]]
 
 
 def recipe_or_file(name: str) -> Config:

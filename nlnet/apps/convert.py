@@ -1,0 +1,183 @@
+"""`nlnet convert`: weight files of other projects into ours and back, with everything said that was decided.
+
+It does nothing of its own: reading is `read_weights`, which `weights=` and `init.weights` use, building is
+`create_model`, and writing is `write_weights` or a checkpoint.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nlnet.apps.cli import print_json
+from nlnet.apps.console import OUT, facts, table
+from nlnet.data import read_classes
+from nlnet.engine.config import Config, ConfigError, from_mapping, override
+from nlnet.engine.evaluate import build_model
+from nlnet.engine.rundir import Checkpoint, RunError, atomically, save_checkpoint
+from nlnet.models import (
+    SOURCES,
+    LoadReport,
+    VideoResNet,
+    Weights,
+    architecture_of,
+    load_weights,
+    read_weights,
+    write_weights,
+)
+from nlnet.models.checkpoints import OPTIONS
+from nlnet.models.zoo import FRESH
+from nlnet.norms import fold_batch_norms
+
+SHOWN = 6
+"""Bookkeeping names in the terminal; `--json` has all."""
+
+
+def run_convert(
+    origin: Path,
+    out: Path,
+    assignments: Sequence[str],
+    *,
+    form: str | None,
+    source: str | None,
+    name: str | None,
+    classes_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Read `origin`, build its network (or `name`), and write `out`: a checkpoint of ours, or a file of `form`."""
+    if out.exists():
+        raise RunError(f"{out}: is there already; remove it or choose another name")
+    given = assigned(assignments)
+    weights = read_weights(
+        origin, source=source, options={key: value for key, value in given.items() if key in OPTIONS}
+    )
+    config = configuration(weights, assignments, given, name)
+    classes = class_names(weights, classes_file, named=name is not None)
+    model = build_model(config, len(classes))
+    report = load_weights(
+        model,
+        fold_batch_norms(model, weights.state),
+        may_miss=FRESH if name is not None else (),
+        may_drop=("fc.*",) if name is not None else (),
+    )
+    origin_json = json.dumps({"source": weights.source, "file": origin.name, "settings": weights.settings})
+    if form is None:
+        checkpoint = Checkpoint(
+            weights=model.state_dict(), config=config, classes=classes, iteration=0, metrics={}
+        )
+        save_checkpoint(out, checkpoint, origin=origin_json)
+    else:
+        atomically(out, lambda temporary: write_weights(model, temporary, form))
+    document = described(origin, out, form, weights, config, report, classes, named=name is not None)
+    print_json(document) if as_json else show(document, weights, model)
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, Any]:
+    """The values of `model.key=value` assignments, checked.
+
+    Raises:
+        ConfigError: an unknown key, or one of a section other than model and data.
+    """
+    for assignment in assignments:
+        if not assignment.startswith(("model.", "data.")):
+            raise ConfigError(f"{assignment!r}: a conversion takes model.* and data.* only")
+    values = override(Config(), assignments).model_dump()["model"]
+    keys = [assignment.partition("=")[0].removeprefix("model.") for assignment in assignments]
+    return {key: values[key] for key in keys if key in values}
+
+
+def configuration(
+    weights: Weights, assignments: Sequence[str], given: Mapping[str, Any], name: str | None
+) -> Config:
+    """The configuration under which the converted file is that network: what its source fixes, and what is given."""
+    if weights.config is not None:
+        values = from_mapping(weights.config, source="the file's configuration").model_dump()
+    else:
+        values = Config().model_dump()
+        values["data"]["mean"], values["data"]["std"] = SOURCES[weights.source].statistics
+    if name is None:
+        found = architecture_of(weights.tensors)
+        values["model"] |= {"name": found.name, "stage": found.stage, "where": found.where}
+        values["model"] |= weights.options
+    else:
+        values["model"] |= {"name": name} | ({} if weights.stills else weights.options)
+    values["model"] |= given
+    data = [assignment for assignment in assignments if assignment.startswith("data.")]
+    return override(from_mapping(values, source="the converted configuration"), data)
+
+
+def class_names(weights: Weights, path: Path | None, *, named: bool) -> tuple[str, ...]:
+    """Names of the classes, from `path`, the file of weights, or else their numbers.
+
+    Raises:
+        ConfigError: another number of names than of classes, where the classifier is to be kept.
+    """
+    size = architecture_of(weights.tensors).num_classes
+    if path is not None:
+        names = tuple(read_classes(path))
+        if not named and size is not None and len(names) != size:
+            raise ConfigError(
+                f"{path}: has {len(names)} class names, the classifier {size}; "
+                "--model NAME starts a new classifier"
+            )
+        return names
+    if weights.classes is not None:
+        return weights.classes
+    if size is None:
+        raise ConfigError("the weights have no classifier: give --classes FILE and --model NAME")
+    return tuple(str(index) for index in range(size))
+
+
+def described(
+    origin: Path,
+    out: Path,
+    form: str | None,
+    weights: Weights,
+    config: Config,
+    report: LoadReport,
+    classes: Sequence[str],
+    *,
+    named: bool,
+) -> dict[str, Any]:
+    """What happened, as one JSON document. The settings of a network of stills do not concern a video's."""
+    settings = {} if named and weights.stills else weights.settings
+    return {
+        "from": str(origin),
+        "to": str(out),
+        "format": form or "nlnet",
+        "source": weights.source,
+        "model": config.model.model_dump(mode="json"),
+        "settings": {option: {"value": value, "why": why} for option, (value, why) in settings.items()},
+        "classes": len(classes),
+        "mean": config.data.mean,
+        "std": config.data.std,
+        "copied": len(report.copied),
+        "inflated": len(report.inflated),
+        "fresh": [*report.missing, *report.mismatched],
+        "dropped": list(report.unexpected),
+        "bookkeeping": list(weights.bookkeeping),
+    }
+
+
+def show(document: Mapping[str, Any], weights: Weights, model: VideoResNet) -> None:
+    """The same for people."""
+    kept = document["bookkeeping"]
+    more = f", … ({len(kept)} in all)" if len(kept) > SHOWN else ""
+    lines = {
+        "source": SOURCES[weights.source].title,
+        "network": f"{document['model']['name']}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {document['classes']} classes",
+        "tensors": f"{document['copied']} copied, {document['inflated']} inflated, none left over",
+        "pixels": f"RGB in [0, 1], mean {document['mean']}, deviation {document['std']}",
+    }
+    if document["fresh"]:
+        lines["fresh"] = ", ".join(document["fresh"][:SHOWN])
+    if kept:
+        lines["bookkeeping"] = ", ".join(kept[:SHOWN]) + more
+    OUT.print(
+        facts(
+            "converted", {"from": document["from"], "to": f"{document['to']} ({document['format']})"} | lines
+        )
+    )
+    rows = [(name, made["value"], made["why"]) for name, made in document["settings"].items()]
+    if rows:
+        OUT.print(table("What was set, and why", ("option", "value", "because"), rows))

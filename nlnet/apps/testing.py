@@ -1,0 +1,111 @@
+"""A test as its user meets it: watched while it runs, its figures shown, its scores kept.
+
+A test folder holds `summary.json` (what was tested, and the figures), `videos.json` (a row a video), `classes.json`
+(a row a class) and `scores.safetensors` (every view, see `nlnet.engine.scores`). The summary is written last: where
+there is one, the rest is there and belongs to it.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from nlnet.apps.console import OUT, bar, table
+from nlnet.data import Label, VideoList
+from nlnet.engine.config import Config
+from nlnet.engine.distributed import World
+from nlnet.engine.evaluate import Evaluation, evaluate
+from nlnet.engine.rundir import write_json
+from nlnet.engine.scores import SavedScores, write_scores
+from nlnet.models import VideoResNet
+
+
+def watched_evaluation(
+    model: VideoResNet, videos: VideoList, config: Config, here: World
+) -> tuple[Evaluation, float]:
+    """Evaluate with a bar on the first process; the seconds that it took."""
+    start = time.perf_counter()
+    progress = bar()
+    with progress if here.first else nullcontext():
+        task = progress.add_task("testing", total=None, note="")
+        evaluation = evaluate(
+            model,
+            videos,
+            config,
+            world=here,
+            on_video=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    return evaluation, time.perf_counter() - start
+
+
+def summary_of(saved: SavedScores, videos: VideoList, seconds: float) -> dict[str, Any]:
+    """What summary.json says."""
+    evaluation, test = saved.evaluation, saved.test
+    summary = {
+        "videos": len(videos.items),
+        "scored": len(evaluation.videos),
+        "failures": [f.reason for f in evaluation.failures],
+        "missing": [str(path) for path in videos.missing],
+        "views_per_video": test.clips * test.crops,
+        "protocol": test.protocol,
+        "test": test.model_dump(mode="json"),
+        "checkpoint": saved.checkpoint,
+        "iteration": saved.iteration,
+        "seconds": round(seconds, 2),
+        "metrics": evaluation.metrics(),
+    }
+    if evaluation.failures:
+        summary["metrics_unread_as_wrong"] = evaluation.metrics(unread_as_wrong=True)
+    if evaluation.multilabel:
+        summary["classes_without_videos"] = sum(row["videos"] == 0 for row in evaluation.by_class())
+    return summary
+
+
+def save_test(directory: Path, saved: SavedScores, summary: Mapping[str, Any]) -> None:
+    """Write the files of a test folder; an earlier summary goes first, so that it never vouches for other scores."""
+    evaluation = saved.evaluation
+    rows = [
+        {
+            "index": v.index,
+            "path": str(v.path),
+            "label": named(v.label, evaluation.classes),
+            "prediction": evaluation.classes[int(v.video.argmax())],
+            "probability": round(float(v.video.max()), 6),
+        }
+        for v in evaluation.videos
+    ]
+    (directory / "summary.json").unlink(missing_ok=True)
+    write_scores(directory / "scores.safetensors", saved)
+    write_json(directory / "videos.json", rows)
+    write_json(directory / "classes.json", evaluation.by_class())
+    write_json(directory / "summary.json", summary)
+
+
+def named(label: Label, classes: tuple[str, ...]) -> str | list[str] | None:
+    """The name of a label's class, or the names of its classes."""
+    if label is None:
+        return None
+    return [classes[k] for k in label] if isinstance(label, tuple) else classes[label]
+
+
+def show_test(path: Path, summary: Mapping[str, Any], folder: Path | None) -> None:
+    """The figures of a test as a table, and where its scores lie; a second column where a video was not read."""
+    both = [summary["metrics"], summary.get("metrics_unread_as_wrong", {})]
+    rows = [[name, *(percent(column.get(name)) for column in both)] for name in summary["metrics"]]
+    columns = ["metric", "value", "unread as wrong"]
+    if not both[1]:
+        rows, columns = [row[:2] for row in rows], columns[:2]
+    title = (
+        f"{path}: {summary['scored']} of {summary['videos']} videos scored, "
+        f"{summary['views_per_video']} views each ({summary['protocol']}), {summary['seconds']:.0f} s"
+    )
+    OUT.print(table(title, columns, rows))
+    if absent := summary.get("classes_without_videos"):
+        OUT.print(f"no video shows {absent} of the classes: they are left out of the mean over classes")
+    if folder is not None:
+        OUT.print(f"every score: {folder} (judge them again with: nlnet score {folder})", highlight=False)
+
+
+def percent(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f} %"
