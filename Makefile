@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # a process a core, one thread each; the tests of a file stay together
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-CHECKED := nlnet.ops,nlnet.norms,nlnet.block,nlnet.surgery,nlnet.attention,nlnet.models,nlnet.data,beartype.beartype
+CHECKED := nlnet.ops,nlnet.norms,nlnet.block,nlnet.surgery,nlnet.attention,nlnet.vitals,nlnet.models,nlnet.data,beartype.beartype
 
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
 
@@ -32,6 +32,8 @@ demo: .venv/.video
 test: setup
 	$(PYTEST) -m "not unhooked and not slow" --jaxtyping-packages=$(CHECKED)
 	$(PYTEST) -m "unhooked and not slow"
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || test -n "$$NLNET_CHROMIUM" || \
+	  echo 'SKIPPED: tests/test_explorer_page.py, the explorer in a browser: no Chromium here (apt-get install chromium)'
 
 test-slow: setup
 	$(PYTEST) -m slow

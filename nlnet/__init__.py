@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nlnet.attention import attention_row as attention_row
+    from nlnet.attention import observe as observe
     from nlnet.block import NonLocalBlock as NonLocalBlock
     from nlnet.models.zoo import create_model as create_model
     from nlnet.models.zoo import list_models as list_models
@@ -24,6 +25,7 @@ _HOME = {
     "insert_nonlocal": "nlnet.surgery",
     "list_models": "nlnet.models.zoo",
     "nonlocal_operation": "nlnet.ops",
+    "observe": "nlnet.attention",
 }
 __all__ = list(_HOME)
 
