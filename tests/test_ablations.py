@@ -1,9 +1,13 @@
 """The ablation study: rows as data, intervals and verdicts, and a two-row table end to end, stopped and not."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +20,11 @@ from safetensors.torch import load_file
 
 from nlnet.apps import ablations
 from nlnet.apps.ablation_claims import CLAIMS, Claim, Part
-from nlnet.apps.ablation_kinetics import collect, for_depth, needs, page, plan_kinetics
+from nlnet.apps.ablation_kinetics import collect, for_depth, needs, page, plan_kinetics, stranded
 from nlnet.apps.ablation_plan import identity, make_plan
 from nlnet.apps.ablation_report import publish_results, report, without_measurements
 from nlnet.apps.ablation_results import Distances, Outcome, distances, reach, read_outcome
+from nlnet.apps.ablation_sessions import Session, makers, read_sessions
 from nlnet.apps.ablation_stats import (
     Interval,
     above,
@@ -36,7 +41,7 @@ from nlnet.apps.ablation_stats import (
 from nlnet.apps.ablation_study import DATA, DataSet, Row, Study, Table
 from nlnet.apps.ablation_tables import TABLES, net, published
 from nlnet.apps.ablation_verdicts import judge, thirds
-from nlnet.apps.ablations import chosen, run_ablations, run_study
+from nlnet.apps.ablations import chosen, command_of, run_ablations, run_study
 from nlnet.apps.cli import app
 from nlnet.apps.costs import NetworkCost
 from nlnet.apps.jobs import Job, work
@@ -114,10 +119,17 @@ def test_drop_adds_the_variances_of_two_sets():
         (better, Interval(-5, -9, -1, (-4, -6)), "contradicted"),
         (alike, Interval(1, -2, 2.9, (1, 1)), "shown"),
         (alike, Interval(1, -2, 4, (1, 1)), "not shown"),
+        (
+            alike,
+            Interval(0.1, -2.5, 2.7, (38.5, -38.3)),
+            "not shown",
+        ),  # seeds far apart, whose mean is near 0
         (alike, Interval(8, 6, 10, (8, 8)), "contradicted"),
-        (alike, Interval(-8, -10, -6, (8, 8)), "contradicted"),
+        (alike, Interval(-8, -10, -6, (-8, -8)), "contradicted"),
+        (alike, Interval(8, 6, 10, (1, 15)), "not shown"),
         (no_gain, Interval(-9, -12, -5, (-9, -9)), "shown"),
         (no_gain, Interval(1, -2, 4, (1, 1)), "not shown"),
+        (no_gain, Interval(0.1, -2.5, 2.7, (38.5, -38.3)), "not shown"),
         (no_gain, Interval(9, 5, 12, (9, 9)), "contradicted"),
         (no_gain, Interval(9, 5, 12, (1, 17)), "not shown"),
     ],
@@ -343,6 +355,13 @@ def test_the_papers_rows_at_full_size(tmp_path):
     assert start.config.init.weights == Path("r50.pth")
     assert (start.first, long.first) == (True, False)
     assert needs(plan_kinetics(rows, words[1:], out=tmp_path, seeds=1, device="cpu")) == ["data.train"]
+    reason = stranded(list(runs.values()), {start.job.name: "no memory"})
+    assert reason == {long.job.name: f"it starts from {start.job.name}, which failed"} | {
+        run.job.name: f"it starts from {start.job.name}, which failed"
+        for run in runs.values()
+        if run.config.init.weights == start.job.run
+    }
+    assert stranded(list(runs.values()), {}) == {}
     for run in runs.values():
         (run.job.run / "test").mkdir(parents=True)
         (run.job.run / "test" / "summary.json").write_text(
@@ -516,13 +535,91 @@ def test_stopped_at_any_moment_and_started_again_it_ends_the_same(whole, monkeyp
         assert all(torch.equal(weights[key], same[key]) for key in weights | same)
 
 
+def alive(out: Path) -> list[int]:
+    """Processes of runs under `out`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                if str(out / "runs").encode() in (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))
+    return found
+
+
+def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death is Linux's")
+def test_killed_without_warning_it_leaves_nothing_running_and_ends_the_same(whole):
+    """A real study in a real process, SIGKILL while its first run trains, then the same command again."""
+    out = whole.parent / "killed"
+    shutil.copytree(whole / "data", out / "data")
+    shutil.copytree(whole / "stills", out / "stills")
+    plan = make_plan(TWO_ROWS, TOY, out, seeds=1, device="cpu")
+    first = next(iter(plan.runs.values()))
+    code = f"from pathlib import Path; from test_ablations import run_toy; run_toy(Path({str(out)!r}))"
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    study = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: (first.run / "config.json").exists())
+    study.kill()
+    study.wait()
+    wait_for(lambda: not alive(out))
+    assert first.done() < first.total, "the run trained on to its end without the study"
+    assert not (out / "ablations.json").exists()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    result = json.loads((out / "ablations.json").read_text())
+    assert without_measurements(result) == without_measurements(
+        json.loads((whole / "ablations.json").read_text())
+    )
+    made = result["measured"]["runs_made_by"]
+    assert [maker["runs"] for maker in made] == [2]
+    assert made[0]["passport"]["commit"]
+
+
+def test_sessions_say_which_commit_made_which_runs(tmp_path):
+    """Two commits, a run that no session knows, and a session whose runs were made again."""
+    one, two = {"commit": "1"}, {"commit": "2"}
+    sessions = [
+        {"passport": one, "runs": ["a", "b"]},
+        {"passport": two, "runs": ["c"]},
+        {"passport": one, "runs": ["d"]},
+    ]
+    assert makers(sessions, ["a", "b", "c", "d", "e"]) == [
+        {"passport": one, "runs": 3},
+        {"passport": two, "runs": 1},
+        {"passport": None, "runs": 1},
+    ]
+    assert makers(sessions, ["c"]) == [{"passport": two, "runs": 1}]
+    first = Session(tmp_path, "nlnet ablate 2a --seeds 1")
+    first.save()
+    assert read_sessions(tmp_path) == [], "a session without runs leaves no trace"
+    first.ended("a")
+    Session(tmp_path, "again").ended("b")
+    assert [(s["command"], s["runs"]) for s in read_sessions(tmp_path)] == [
+        ("nlnet ablate 2a --seeds 1", ["a"]),
+        ("again", ["b"]),
+    ]
+
+
+def test_the_command_is_what_was_typed():
+    assert command_of(["all"], seeds=2, jobs=None, device="cpu") == "nlnet ablate all --seeds 2"
+    assert command_of(["2a", "2c"], seeds=1, jobs=4, device="cuda") == (
+        "nlnet ablate 2a 2c --seeds 1 --jobs 4 --device cuda"
+    )
+
+
 def test_a_failed_run_is_named_and_the_rest_is_reported(whole):
     plan = make_plan(TWO_ROWS, TOY, whole, seeds=1, device="cpu")
     lost = list(plan.runs.values())[1].name
     copy = whole.parent / "failed"
     shutil.copytree(whole, copy)
     moved = make_plan(TWO_ROWS, TOY, copy, seeds=1, device="cpu")
-    result = report(moved, failed={lost: "the loss is nan"}, seconds=1.0)
+    result = report(moved, failed={lost: "the loss is nan"}, command="nlnet ablate 2a")
     assert [row["name"] for row in result["tables"]["2a"]["rows"]] == ["baseline"]
     assert result["tables"]["2a"]["without_result"] == ["dot product"]
     assert f"- {lost}: the loss is nan" in (copy / "ablations.md").read_text()

@@ -19,14 +19,14 @@ Rule = Literal[
 BOUND = 100 * additive_bound()
 RULES: Mapping[Rule, str] = {
     "better": "its accuracy is higher: the 95 % interval of the difference is above 0, and so is every seed",
-    "alike": f"the 95 % interval of the difference lies within ±{MARGIN:g} points",
-    "no gain": f"the 95 % interval of the difference lies below {MARGIN:g} points",
+    "alike": f"the difference lies within ±{MARGIN:g} points: the 95 % interval and every seed",
+    "no gain": f"the difference lies below {MARGIN:g} points: the 95 % interval and every seed",
     "related": f"its accuracy is above {BOUND:g} %, which no sum of local evidence exceeds: interval and every seed",
     "unrelated": f"its accuracy is below {BOUND:g} %: interval and every seed",
     "falls": "its accuracy on the nearest third of the videos is higher than on the farthest: interval and every seed",
-    "flat": f"the 95 % interval of nearest minus farthest third lies within ±{MARGIN:g} points",
+    "flat": f"nearest minus farthest third lies within ±{MARGIN:g} points: the 95 % interval and every seed",
     "loses": "the first is more accurate than the second, each on its own videos: interval and every seed",
-    "keeps": f"the 95 % interval of first minus second, each on its own videos, is below {MARGIN:g} points",
+    "keeps": f"first minus second, each on its own videos, is below {MARGIN:g} points: the 95 % interval and every seed",
     "cheaper": "it has fewer multiply-adds",
 }
 

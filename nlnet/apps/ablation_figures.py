@@ -137,25 +137,36 @@ def curves(
 
 
 def vitals_picture(table: Table, outcomes: Mapping[str, Outcome], path: Path) -> bool:
-    """Whether there was anything to draw: γ, residual ratio and entropy of the first block of each row, first seed."""
+    """Whether there was anything to draw: γ, residual ratio and entropy of every block, a line of panels a row.
+
+    First seed; blocks from shallow (light) to deep (dark).
+    """
     shown = [row for row in table.rows if row.name in outcomes and outcomes[row.name].vitals]
     if not shown:
         return False
-    figure, panels = plt.subplots(1, len(VITALS), figsize=(13, 3.4), layout="constrained")
-    shade = colours(shown)
-    for panel, (key, label) in zip(panels, VITALS.items(), strict=True):
-        for row in shown:
-            series = vital(outcomes[row.name].vitals, key)
-            panel.plot(
-                [iteration for iteration, _ in series],
-                [value for _, value in series],
-                color=shade[row.name],
-                lw=1.5,
-                label=row.name,
-            )
-        panel.set(xlabel="iteration", title=label)
-        _plain(panel)
-    panels[-1].legend(frameon=False, fontsize=7)
+    figure, panels = plt.subplots(
+        len(shown),
+        len(VITALS),
+        figsize=(11, 1.5 * len(shown) + 0.6),
+        sharex=True,
+        sharey="col",
+        layout="constrained",
+        squeeze=False,
+    )
+    for line, row in zip(panels, shown, strict=True):
+        records = outcomes[row.name].vitals
+        blocks = list(dict.fromkeys(r["block"] for r in records))
+        for panel, (key, label) in zip(line, VITALS.items(), strict=True):
+            for depth, block in enumerate(blocks, start=1):
+                series = vital(records, block, key)
+                shade = plt.get_cmap("Blues")(0.35 + 0.6 * depth / len(blocks))
+                panel.plot([n for n, _ in series], [value for _, value in series], color=shade, lw=1.4)
+            panel.set_title(label if row is shown[0] else "", fontsize=10)
+            _plain(panel)
+        many = f"\n{len(blocks)} blocks" if len(blocks) > 1 else ""
+        line[0].set_ylabel(row.name + many, rotation=0, ha="right", va="center", fontsize=9)
+    for panel in panels[-1]:
+        panel.set_xlabel("iteration")
     save(figure, path)
     return True
 
@@ -163,14 +174,13 @@ def vitals_picture(table: Table, outcomes: Mapping[str, Outcome], path: Path) ->
 VITALS = {
     "gamma": "mean |γ| of W_z's norm",
     "ratio": "‖residual‖ / ‖x‖",
-    "entropy": "attention entropy / log M",
+    "entropy": "entropy of |f| / log M",
 }
 
 
-def vital(records: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
-    """(iteration, value) of the first block, where it has a value."""
-    first = records[0]["block"]
-    return [(r["iteration"], r[key]) for r in records if r["block"] == first and r[key] is not None]
+def vital(records: Sequence[Mapping[str, Any]], block: str, key: str) -> list[tuple[int, float]]:
+    """(iteration, value) of a block, where it has a value."""
+    return [(r["iteration"], r[key]) for r in records if r["block"] == block and r[key] is not None]
 
 
 def _plain(panel: Axes) -> None:

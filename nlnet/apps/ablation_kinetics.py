@@ -1,6 +1,6 @@
 """`nlnet ablate --recipe kinetics`: the paper's own rows at full size, for whoever has the videos and the GPUs.
 
-The configurations are those of `recipes.table_rows`. One row at a time takes all GPUs (torchrun); a recipe that stands
+The configurations are the recipes behind the tables' rows. One row at a time takes all GPUs (torchrun); a recipe that stands
 behind several rows is run once, and one that starts from another row's weights waits for it. Nothing here was run by
 us: `--dry-run` says what it would cost.
 """
@@ -61,11 +61,13 @@ def run_kinetics(
     missing = needs(runs)
     if missing:
         raise ConfigError(f"the paper's rows need {', '.join(missing)}, given as key=value after the tables")
+    for run in runs.values():
+        write_json(Path(run.job.recipe), run.config.model_dump(mode="json"))
     failed: dict[str, str] = {}
     for first in (True, False):
-        jobs = [run.job for run in runs.values() if run.first == first]
-        for run in runs.values():
-            write_json(Path(run.job.recipe), run.config.model_dump(mode="json"))
+        waiting = [run for run in runs.values() if run.first == first]
+        failed |= stranded(waiting, failed)
+        jobs = [run.job for run in waiting if run.job.name not in failed]
         with phase(f"{len(jobs)} runs from {'ImageNet' if first else 'other rows'}"):
             failed |= work(jobs, at_once=1, environments=({},), keep_going=True)
     result = collect(rows, runs, failed)
@@ -111,6 +113,14 @@ def _run(recipe: str, seed: int, assignments: Sequence[str], out: Path, device: 
         processes=max(1, processes),
     )
     return KineticsRun(recipe=recipe, seed=seed, config=config, job=job, first=first)
+
+
+def stranded(runs: Sequence[KineticsRun], failed: Mapping[str, str]) -> dict[str, str]:
+    """The runs whose weights should have come from one that failed, with that as their reason."""
+    origins = {run.job.name: Path(run.config.init.weights or "").name for run in runs if not run.first}
+    return {
+        name: f"it starts from {origin}, which failed" for name, origin in origins.items() if origin in failed
+    }
 
 
 def for_depth(assignments: Sequence[str], depth: str) -> list[str]:

@@ -99,7 +99,24 @@ def _method(result: Mapping[str, Any], study: Study) -> list[str]:
         "not shown otherwise. Reach is the accuracy by the distance from the cue to the digit that it asks for. Activations",
         "are what training keeps of one clip for the backward pass; ms/clip is training beside whatever else ran.",
         "",
-        f"Commit {passport['commit']}; {passport['machine']}; Python {passport['python']}, torch {passport['torch']}, "
-        f"nlnet {passport['nlnet']}; the last session took {result['measured']['seconds'] / 60:.1f} min.",
+        *_makers(result["measured"], passport),
         "",
     ]
+
+
+def _makers(measured: Mapping[str, Any], passport: Mapping[str, str]) -> list[str]:
+    """Which commits and machines made the runs, and which these tables."""
+    lines = [
+        f"{maker['runs']} runs: {'not recorded' if maker['passport'] is None else _passport(maker['passport'])}."
+        for maker in measured["runs_made_by"]
+    ]
+    count = measured["sessions"]
+    took = f"{measured['seconds'] / 60:.1f} min in {count} session{'' if count == 1 else 's'} of training and testing"
+    return [*lines, f"Tables: {_passport(passport)}. {took}."]
+
+
+def _passport(passport: Mapping[str, str]) -> str:
+    return (
+        f"commit {passport['commit']}, {passport['machine']}, Python {passport['python']}, "
+        f"torch {passport['torch']}, nlnet {passport['nlnet']}"
+    )

@@ -14,26 +14,27 @@ from nlnet.apps.ablation_figures import table_picture, vitals_picture
 from nlnet.apps.ablation_page import page
 from nlnet.apps.ablation_plan import Plan, identity
 from nlnet.apps.ablation_results import Bin, Outcome, reach, read_outcome
+from nlnet.apps.ablation_sessions import makers, read_sessions
 from nlnet.apps.ablation_stats import Interval
 from nlnet.apps.ablation_study import Row, Table
 from nlnet.apps.ablation_tables import published
 from nlnet.apps.ablation_verdicts import Finding, judge
-from nlnet.apps.passport import passport
+from nlnet.engine.passport import passport
 from nlnet.engine.rundir import write_json, write_text
 
 AXES = ("space", "time")
 PICTURES = "ablations"
 
 
-def report(plan: Plan, *, failed: Mapping[str, str], seconds: float) -> dict[str, Any]:
+def report(plan: Plan, *, failed: Mapping[str, str], command: str) -> dict[str, Any]:
     """Write ablations.json, ablations.md and the pictures under `plan.out`; the content of the JSON.
 
     Args:
         failed: reasons by the name of a run; its row is left out of tables and claims, and named.
-        seconds: of the session that ends here.
+        command: that is at work here.
     """
     outcomes = {name: outcomes_of(plan, table, failed) for name, table in plan.tables.items()}
-    pictures = plan.out / PICTURES
+    pictures, sessions = plan.out / PICTURES, read_sessions(plan.out)
     test = next(plan.configs[job.name].test for job in plan.runs.values())
     tables = {name: _table(name, table, outcomes[name], plan) for name, table in plan.tables.items()}
     for name, table in plan.tables.items():
@@ -42,7 +43,7 @@ def report(plan: Plan, *, failed: Mapping[str, str], seconds: float) -> dict[str
             if vitals_picture(table, outcomes[name], pictures / f"{name}-vitals.png"):
                 tables[name]["vitals"] = f"{name}-vitals.png"
     result: dict[str, Any] = {
-        "command": f"nlnet ablate {' '.join(plan.tables)} --seeds {plan.seeds}",
+        "command": command,
         "passport": passport(),
         "seeds": list(range(plan.seeds)),
         "videos": dict(plan.study.videos) | {"stills": plan.study.stills},
@@ -50,7 +51,11 @@ def report(plan: Plan, *, failed: Mapping[str, str], seconds: float) -> dict[str
         "tables": tables,
         "claims": [_claim(claim, outcomes) for claim in CLAIMS if claim.table in plan.tables],
         "failed": dict(failed),
-        "measured": {"seconds": round(seconds, 1)},
+        "measured": {
+            "seconds": round(sum(s["seconds"] for s in sessions), 1),
+            "sessions": len(sessions),
+            "runs_made_by": makers(sessions, [job.name for job in plan.runs.values()]),
+        },
     }
     write_json(plan.out / "ablations.json", result)
     write_text(plan.out / "ablations.md", page(result, plan.study))

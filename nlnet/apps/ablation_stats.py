@@ -84,15 +84,17 @@ def better(by: Interval) -> Verdict:
 
 
 def alike(by: Interval) -> Verdict:
-    """A difference lies within ±MARGIN: its whole interval. Contradicted where the whole interval is outside."""
-    if by.low > -MARGIN and by.high < MARGIN:
+    """A difference lies within ±MARGIN: its whole interval and every seed. Contradicted where all are on one side."""
+    if by.low > -MARGIN and by.high < MARGIN and max(map(abs, by.seeds)) < MARGIN:
         return "shown"
-    return "contradicted" if by.low > MARGIN or by.high < -MARGIN else "not shown"
+    above = by.low > MARGIN and min(by.seeds) > MARGIN
+    below = by.high < -MARGIN and max(by.seeds) < -MARGIN
+    return "contradicted" if above or below else "not shown"
 
 
 def no_gain(by: Interval) -> Verdict:
-    """A difference is below MARGIN: its whole interval. Contradicted where it is above, with every seed."""
-    if by.high < MARGIN:
+    """A difference is below MARGIN: its whole interval and every seed. Contradicted where all are above."""
+    if by.high < MARGIN and max(by.seeds) < MARGIN:
         return "shown"
     return "contradicted" if by.low > MARGIN and min(by.seeds) > MARGIN else "not shown"
 

@@ -14,7 +14,6 @@ Seeds are of fine-tuning: fresh weights, order, crops. The 2-D networks and the 
 """
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 
 from nlnet.apps.ablation_plan import Plan, make_plan
 from nlnet.apps.ablation_report import publish_results, report
+from nlnet.apps.ablation_sessions import Session
 from nlnet.apps.ablation_study import Study, Table
 from nlnet.apps.ablation_tables import TABLES
 from nlnet.apps.cli import print_json
@@ -98,18 +98,27 @@ def run_ablations(
     if dry_run:
         show_plan(plan, jobs=at_once, as_json=as_json)
         return 0
-    start = time.perf_counter()
+    session = Session(plan.out, command_of(names, seeds=seeds, jobs=jobs, device=device))
     with ended_by_sigterm():
-        failed = run_plan(plan, at_once=at_once, places=environments(device))
+        failed = run_plan(plan, at_once=at_once, places=environments(device), session=session)
     with phase("4. tables"):
-        result = report(plan, failed=failed, seconds=time.perf_counter() - start)
+        session.save()
+        result = report(plan, failed=failed, command=session.entry["command"])
         if publish is not None:
             publish_results(plan.out, publish)
     print_json(result) if as_json else show(result, publish or plan.out)
     return 1 if failed else 0
 
 
-def run_plan(plan: Plan, *, at_once: int, places: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def command_of(names: Sequence[str], *, seeds: int, jobs: int | None, device: str) -> str:
+    """What was typed, as far as results depend on it."""
+    more = [f"--jobs {jobs}"] * (jobs is not None) + [f"--device {device}"] * (device != "cpu")
+    return " ".join(["nlnet ablate", *names, f"--seeds {seeds}", *more])
+
+
+def run_plan(
+    plan: Plan, *, at_once: int, places: Sequence[Mapping[str, str]], session: Session
+) -> dict[str, str]:
     """Videos, 2-D networks, runs and their tests; the runs that failed, with the reason."""
     plan.write_configs()
     names = sorted({row.data for table in plan.tables.values() for row in table.rows})
@@ -120,7 +129,13 @@ def run_plan(plan: Plan, *, at_once: int, places: Sequence[Mapping[str, str]]) -
     with phase("2. stills: 2-D networks learn digits and colours"):
         work(plan.weighted(plan.stills.values()), at_once=at_once, environments=places)
     with phase(f"3. {len(plan.runs)} runs: rows × {plan.seeds} seeds, shared rows once"):
-        return work(plan.weighted(plan.runs.values()), at_once=at_once, environments=places, keep_going=True)
+        return work(
+            plan.weighted(plan.runs.values()),
+            at_once=at_once,
+            environments=places,
+            keep_going=True,
+            on_end=session.ended,
+        )
 
 
 def chosen(names: Sequence[str], tables: Iterable[str]) -> list[str]:
@@ -175,5 +190,5 @@ def show(result: Mapping[str, Any], where: Path) -> None:
     for claim in result["claims"]:
         OUT.print(f"{claim['table']:>11}  [bold]{claim['verdict']}[/]: {claim['statement']}", highlight=False)
     for name, reason in result["failed"].items():
-        ERR.print(f"[red]{name} failed[/]: {reason}")
-    OUT.print(f"tables and pictures: {where / 'ablations.md'}")
+        ERR.print(f"{name} failed: {reason}", style="red", markup=False)
+    OUT.print(f"tables and pictures: {where / 'ablations.md'}", markup=False)

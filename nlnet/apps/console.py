@@ -40,22 +40,29 @@ def bar() -> Progress:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Group:
-    """A title line and a table whose first column is text and whose other columns are numbers."""
+    """A title line and a table whose first column is text and whose other columns are numbers.
+
+    Cells are shown as they are, brackets and all: they may name files and classes. `Text` brings a style.
+    """
     made = Table(header_style="bold")
     for position, column in enumerate(columns):
-        made.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        made.add_column(Text(column), justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
-        made.add_row(*("–" if cell is None else str(cell) for cell in row))
+        made.add_row(*(_shown(cell) for cell in row))
     return Group(Text(title, style="bold"), made)
 
 
 def facts(title: str, values: Mapping[str, object]) -> Table:
     """Names and values, without a frame."""
     made = Table.grid(padding=(0, 2))
-    made.add_row(f"[bold]{title}")
+    made.add_row(Text(title, style="bold"))
     for name, value in values.items():
-        made.add_row(f"  {name}", str(value))
+        made.add_row(Text(f"  {name}"), _shown(value))
     return made
+
+
+def _shown(cell: object) -> Text:
+    return cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell))
 
 
 class TrainingDisplay:
@@ -91,7 +98,8 @@ class TrainingDisplay:
             ERR.print(f"iteration {record['iteration']}: validation {_percentages(record)}")
         elif record["kind"] == "skipped":
             self.skipped += 1
-            ERR.print(f"[yellow]skipped[/] ({self.skipped} so far): {record['reason']}")
+            line = Text.assemble(("skipped", "yellow"), f" ({self.skipped} so far): {record['reason']}")
+            ERR.print(line)
 
 
 def _percentages(record: Mapping[str, Any]) -> str:

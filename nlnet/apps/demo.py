@@ -9,15 +9,13 @@ that was stopped goes on where it was.
 """
 
 import os
-import signal
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from nlnet.apps.console import OUT, table
-from nlnet.apps.jobs import Job, phase, work
+from nlnet.apps.jobs import Job, ended_by_sigterm, phase, work
 from nlnet.apps.recipes import DEMO_SPEC, DEMO_VIDEOS
 
 NETWORKS = {"local": "C2D, local", "control": "C2D + residual block", "nonlocal": "C2D + non-local block"}
@@ -25,19 +23,11 @@ NETWORKS = {"local": "C2D, local", "control": "C2D + residual block", "nonlocal"
 
 def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
     """`nlnet demo`. Exit code 1 where the non-local network did not win."""
-    from nlnet.apps.commands import write_videos
     from nlnet.apps.demo_report import report
 
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the runs are ended, too
     start = time.perf_counter()
-    data = out / "data"
-    with phase("1. videos: colour-cued digits, in space and time apart"):
-        write_videos(DEMO_SPEC, data, DEMO_VIDEOS)
-    with phase("2. stills: the 2-D network learns digits and colours"):
-        work([stills_job(out, data)], at_once=1)
-    with phase(f"3. fine-tuning: {len(NETWORKS)} networks × {seeds} seeds, each tested on many views"):
-        runs = fine_tuning_jobs(out, data, seeds)
-        work(runs, at_once=min(jobs or os.cpu_count() or 1, len(runs)))
+    with ended_by_sigterm():
+        runs = make_runs(out, seeds=seeds, jobs=jobs)
     with phase("4. report"):
         result = report(out, runs, seconds=time.perf_counter() - start)
     if as_json:
@@ -47,6 +37,21 @@ def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
     else:
         show(result, out)
     return 0 if result["nonlocal_wins_on_every_seed"] else 1
+
+
+def make_runs(out: Path, *, seeds: int, jobs: int | None) -> list[Job]:
+    """Videos, stills and the fine-tuned networks, tested; what is there already stays."""
+    from nlnet.apps.commands import write_videos
+
+    data = out / "data"
+    with phase("1. videos: colour-cued digits, in space and time apart"):
+        write_videos(DEMO_SPEC, data, DEMO_VIDEOS)
+    with phase("2. stills: the 2-D network learns digits and colours"):
+        work([stills_job(out, data)], at_once=1)
+    with phase(f"3. fine-tuning: {len(NETWORKS)} networks × {seeds} seeds, each tested on many views"):
+        runs = fine_tuning_jobs(out, data, seeds)
+        work(runs, at_once=min(jobs or os.cpu_count() or 1, len(runs)))
+    return runs
 
 
 def stills_job(out: Path, data: Path) -> Job:

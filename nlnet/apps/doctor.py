@@ -9,22 +9,31 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from rich.text import Text
 
 from nlnet.apps.console import OUT, table
 
 Check = Callable[[], str]
 
 
-def run_doctor(*, as_json: bool) -> int:
-    """Print a line per check; exit code 1 if one fails."""
+def run_doctor(recipe: str | None, *, as_json: bool) -> int:
+    """Print a line per check, or what fits of a recipe; exit code 1 if a check fails or nothing fits."""
     from nlnet.apps.cli import print_json
 
+    if recipe is not None:
+        from nlnet.apps.fits import show_fits
+        from nlnet.apps.recipes import recipe_or_file
+
+        return show_fits(recipe, recipe_or_file(recipe), as_json=as_json)
     results = [(name, *attempt(check)) for name, check in CHECKS.items()]
     sound = all(ok for _, ok, _ in results)
     if as_json:
         print_json({name: {"ok": ok, "finding": finding} for name, ok, finding in results})
     else:
-        rows = [[name, "[green]ok" if ok else "[red]fails", finding] for name, ok, finding in results]
+        rows = [
+            [name, Text("ok", style="green") if ok else Text("fails", style="red"), finding]
+            for name, ok, finding in results
+        ]
         OUT.print(table("nlnet doctor", ["check", "", "finding"], rows))
         OUT.print("everything needed works" if sound else "see the failing lines above")
     return 0 if sound else 1

@@ -3,13 +3,14 @@
 What was stopped goes on where it was: a run directory says how far it is.
 """
 
+import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,9 @@ from nlnet.apps.console import ERR, bar
 from nlnet.apps.recipes import recipe_or_file
 from nlnet.engine.config import Config, override
 from nlnet.engine.rundir import RunDir, RunError
+
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+"""Looked up before any fork: a forked process does next to nothing before it becomes another program."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """The miniature's layers are too small for threads: one core a run is fastest, above all on a busy machine."""
@@ -110,7 +114,7 @@ class Board:
         self.finished += 1
         self.progress.update(self.lines[job.name], visible=False)
         self.progress.update(self.whole, completed=self.finished)
-        ERR.print(f"   {job.name}: {how}", highlight=False)
+        ERR.print(f"   {job.name}: {how}", highlight=False, markup=False)
 
     def left(self) -> str:
         """From the speed of this session; empty while nothing is known."""
@@ -127,20 +131,24 @@ def work(
     at_once: int,
     environments: Sequence[Mapping[str, str]] = (ONE_THREAD,),
     keep_going: bool = False,
+    on_end: Callable[[str], None] = lambda name: None,
 ) -> dict[str, str]:
     """Run every job, `at_once` at a time; those that failed, with the reason.
 
     Args:
         environments: of the places where jobs run, in turn: one for each device, say.
         keep_going: let the others run on where one fails; otherwise all stop.
+        on_end: called with the name of every job that ended well and had something to do.
 
-    Ends the running processes before it returns, also on Ctrl-C; each of them writes a checkpoint first.
+    Ends the running processes before it returns, also on Ctrl-C; each of them writes a checkpoint first. Where this
+    process is killed, the kernel tells them to end (Linux).
 
     Raises:
         RunError: a job failed, unless `keep_going`.
     """
     waiting, running = list(jobs), dict[int, tuple[Job, Iterator[None]]]()
     failed: dict[str, str] = {}
+    at_work = set[str]()
     board = Board(jobs)
     with board.progress:
         try:
@@ -148,6 +156,8 @@ def work(
                 for place in range(at_once):
                     if waiting and place not in running:
                         job = waiting.pop(0)
+                        if job.commands():
+                            at_work.add(job.name)
                         board.progress.reset(board.lines[job.name])
                         environment = os.environ | environments[place % len(environments)]
                         running[place] = (job, steps(job, environment))
@@ -162,6 +172,8 @@ def work(
                     if ended:
                         del running[place]
                         board.end(job, failed.get(job.name) or news(job) or "done")
+                        if job.name in at_work and job.name not in failed:
+                            on_end(job.name)
                 time.sleep(0.3)
         finally:
             for _, alive in running.values():
@@ -175,7 +187,9 @@ def steps(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
     job.clear_false_start()
     for command in job.commands():
         with job.log.open("a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, preexec_fn=end_with_parent
+            )
             try:
                 while process.poll() is None:
                     yield
@@ -186,6 +200,12 @@ def steps(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
         if process.returncode != 0:
             last = (job.log.read_text().strip().splitlines() or ["it printed nothing"])[-1]
             raise RunError(f"{job.name}: `{' '.join(command[1:])}` failed: {last} (all of it: {job.log})")
+
+
+def end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when its parent dies, however it dies (Linux's PR_SET_PDEATHSIG)."""
+    if _PRCTL is not None:
+        _PRCTL(1, signal.SIGTERM)
 
 
 def news(job: Job) -> str:
