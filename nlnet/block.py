@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nlnet.axes import AXES, GRIDS, Axes, KeyPool, Positions
-from nlnet.norms import NORMS, create_norm, has_trainable_scale
+from nlnet.norms import NORMS, FrozenAffine, create_norm, folded, has_trainable_scale
 from nlnet.ops import nonlocal_operation
 from nlnet.ops.cost import ALGORITHMS
 from nlnet.ops.reference import affinity
+from nlnet.pointwise import by_rows, pointwise
 
 OPERATORS = {
     "gaussian": "softmax",
@@ -179,42 +181,65 @@ class NonLocalBlock(nn.Module):
         self._check_shape(tuple(x.shape))
         grid = tuple(x.shape[2:])
         problems = self.axes.problems(grid)
-        theta, phi, keys = self._compare(x, x, self.groups)
+        theta, phi, g = (self.axes.to_problems(e, problems) for e in self._embed(x))
         y = nonlocal_operation(
-            self.axes.to_problems(theta, problems),
-            self.axes.to_problems(phi, problems),
-            self.axes.to_problems(self._carry(keys), problems),
+            theta,
+            phi,
+            g,
             pairwise=self.pairwise,
             weight=self.w_f,
             scale=self.scale,
             algorithm=self.algorithm,
         )
-        z = self.norm(self.W_z(self.axes.to_map(y, grid)))
+        rows = by_rows(x)
+        y = self.axes.to_map(y, grid)
+        fixed = self._fixed_norm()
+        if fixed is not None:
+            z = pointwise(y, *folded(self.W_z.weight, self.W_z.bias, fixed), rows=rows)
+        else:
+            z = self.norm(pointwise(y, self.W_z.weight, self.W_z.bias, rows=rows))
         # a norm may leave half precision (autocast); x comes first so that the sum keeps its memory format
         return x + z.to(x.dtype)
 
-    def _compare(self, x: Tensor, keys: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-        """θ(x), φ(keys) pooled, and what g takes: keys, pooled already where pooling comes first."""
+    def _embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """θ, φ and g of the map, keys pooled. Those that meet the same input are one matrix product."""
+        before = self.pool is not None and self.pool_position == "before"
+        keys = self.pool(x, self.groups) if self.pool is not None and before else x
+        if self.theta is None or self.phi is None:
+            theta, phi, g = x, keys, _together(keys, self.g)[0]
+        elif before:
+            theta, (phi, g) = _together(x, self.theta)[0], _together(keys, self.phi, self.g)
+        else:
+            theta, phi, g = _together(x, self.theta, self.phi, self.g)
+        if self.pool is not None and not before:
+            phi, g = self.pool(phi, self.groups), self.pool(g, self.groups)
+        return theta, phi, g
+
+    def _fixed_norm(self) -> _BatchNorm | FrozenAffine | None:
+        """The norm, where it is a fixed factor and shift per channel that nobody watches."""
+        norm = self.norm
+        if norm._forward_hooks or norm._forward_pre_hooks or torch.is_grad_enabled():
+            return None
+        if isinstance(norm, _BatchNorm):
+            return None if norm.training or norm.running_mean is None else norm
+        return norm if isinstance(norm, FrozenAffine) else None
+
+    def _compare(self, x: Tensor, keys: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """θ(x) and φ(keys) pooled."""
         if self.pool is not None and self.pool_position == "before":
             keys = self.pool(keys, groups)
         theta = x if self.theta is None else self.theta(x)
         phi = keys if self.phi is None else self.phi(keys)
         if self.pool is not None and self.pool_position == "after":
             phi = self.pool(phi, groups)
-        return theta, phi, keys
-
-    def _carry(self, keys: Tensor) -> Tensor:
-        """g(keys), pooled."""
-        g: Tensor = self.g(keys)
-        return self.pool(g, self.groups) if self.pool is not None and self.pool_position == "after" else g
+        return theta, phi
 
     def embeddings(
         self, x: Float[Tensor, "B C *grid"]
     ) -> tuple[Float[Tensor, "B D *grid"], Float[Tensor, "B D *keys"]]:
         """What f compares: θ on the grid of the map and φ on the grid of keys, pooled; x itself for the Gaussian."""
         self._check_shape(tuple(x.shape))
-        theta, phi, _ = self._compare(x, x, self.groups)
-        return theta, phi
+        return self._compare(x, x, self.groups)
 
     def affinity(self, theta: Float[Tensor, "B N D"], phi: Float[Tensor, "B M D"]) -> Float[Tensor, "B N M"]:
         """f(x_i, x_j)/C(x) of embeddings, for keys that are all those the queries see; in float32 or wider."""
@@ -246,7 +271,7 @@ class NonLocalBlock(nn.Module):
             raise ValueError(f"query: got {query}, expected indices ({GRIDS[self.ndim]}) inside {grid}")
         here: tuple[Any, ...] = (..., *(slice(q, q + 1) for q in query))
         seen: tuple[Any, ...] = (..., *self.axes.seen(query, grid))
-        theta, phi, _ = self._compare(x[here], x[seen], 1)
+        theta, phi = self._compare(x[here], x[seen], 1)
         row = self.affinity(theta.flatten(2).mT, phi.flatten(2).mT)
         keys = self._key_grid(grid)
         part: tuple[Any, ...] = (..., *self.axes.seen_keys(query, grid, keys))
@@ -315,6 +340,16 @@ class NonLocalBlock(nn.Module):
             raise ValueError(f"got a map of shape {shape}, expected {expected}")
         if self.groups > 1 and shape[2] % self.groups != 0:
             raise ValueError(f"got {shape[2]} frames, expected a multiple of groups = {self.groups}")
+
+
+def _together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
+    """What 1×1×1 convolutions of one input give, by one product of their stacked weights."""
+    weights: list[Tensor] = [layer.get_parameter("weight") for layer in layers]
+    biases: list[Tensor] = [layer.get_parameter("bias") for layer in layers]
+    if len(layers) == 1:
+        return [pointwise(x, weights[0], biases[0], rows=by_rows(x))]
+    joined = pointwise(x, torch.cat(weights), torch.cat(biases), rows=by_rows(x))
+    return list(joined.split([weight.shape[0] for weight in weights], dim=1))
 
 
 def _check_size(argument: str, value: int) -> None:

@@ -92,6 +92,29 @@ class FrozenAffine(nn.Module):
         return f"{self.weight.numel()}"
 
 
+def folded(
+    weight: Float[Tensor, "D C *kernel"], bias: Float[Tensor, "D"] | None, norm: "_BatchNorm | FrozenAffine"
+) -> tuple[Float[Tensor, "D C *kernel"], Float[Tensor, "D"]]:
+    """The convolution that does what `norm` in evaluation does after the given one: w' = s w, b' = s (b − m) + β.
+
+    For batch norm s = γ/√(v + eps) with the running mean m and variance v; for the frozen affine s is its weight, β
+    its bias, m = 0. s and b' are computed in float64 and rounded once.
+    """
+    if isinstance(norm, FrozenAffine):
+        scale, shift = norm.weight.double(), norm.bias.double()
+    else:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = (norm.running_var.double() + norm.eps).rsqrt()
+        scale = scale if norm.weight is None else scale * norm.weight.double()
+        shift = -norm.running_mean.double() * scale
+        shift = shift if norm.bias is None else shift + norm.bias.double()
+    if bias is not None:
+        shift = shift + bias.double() * scale
+    shape = (-1,) + (1,) * (weight.ndim - 1)
+    return weight * scale.view(shape).to(weight.dtype), shift.to(weight.dtype)
+
+
 def fold_batch_norms(
     model: nn.Module, weights: Mapping[str, Tensor], *, eps: float = EPS
 ) -> dict[str, Tensor]:

@@ -553,3 +553,25 @@ def test_two_processes_give_the_gradients_of_the_joined_batch(tmp_path: Path) ->
             block(sample(3, batch=4)).square().mean().backward()
             for name, parameter in block.named_parameters():
                 torch.testing.assert_close(grads[pairwise][name], parameter.grad, atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.parametrize("norm", ["batch", "sync", "affine"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_fixed_norm_is_folded_where_no_gradient_is_wanted(norm: str, layout: torch.memory_format) -> None:
+    """The same map as with the norm on its own, which runs where somebody watches it."""
+    torch.manual_seed(0)
+    block = NonLocalBlock(4, norm=norm).double().eval()
+    randomise(block)
+    if norm != "affine":
+        block.norm.running_mean.normal_()
+        block.norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 4, 2, 4, 4, dtype=torch.float64).contiguous(memory_format=layout)
+    expected = block(x).detach()
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), expected, rtol=1e-12, atol=1e-12)
+        handle = block.norm.register_forward_hook(lambda module, args, out: seen.append(out))
+        torch.testing.assert_close(block(x), expected, rtol=1e-12, atol=1e-12)
+        handle.remove()
+    assert len(seen) == 1
+    assert block(x).stride() == x.stride()

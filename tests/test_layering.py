@@ -13,6 +13,8 @@ FLOORS = {
     "norms": 0,
     "axes": 0,
     "places": 0,
+    "pointwise": 0,
+    "geometry": 1,
     "hosts": 1,
     "summary": 1,
     "block": 1,
