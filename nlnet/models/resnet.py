@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nlnet.models.convolution import Convolution
 from nlnet.norms import create_norm, untracked_statistics
 
 Inflation = Literal["none", "3x1x1", "3x3x3"]
@@ -83,7 +84,7 @@ class MaxPool(nn.Module):
 def convolution(in_channels: int, out_channels: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
     """A convolution without bias, padded to keep the size at stride 1; He initialisation over the fan-out."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-    conv = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
+    conv = Convolution(in_channels, out_channels, kernel, stride, padding, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
 
@@ -125,7 +126,9 @@ class Bottleneck(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
-        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+        x = self.bn3(self.conv3(x))
+        x += shortcut
+        return self.relu(x)
 
 
 class VideoResNet(nn.Module):
