@@ -67,6 +67,17 @@ def test_softmax_on_an_accelerator_is_always_fused():
     assert choose("softmax", 2, 2, 8, device="cuda").algorithm == "sdpa"
 
 
+def test_half_precision_keeps_no_map_of_float32():
+    """The definition computes in float32; the others have the half's products, at half their price or less."""
+    sizes = {"batch": 1, "queries": 784, "keys": 196, "compared": 512, "carried": 512, "device": "cpu"}
+    for dtype, softmax, dot in (
+        (torch.float32, "definition", "definition"),
+        (torch.bfloat16, "sdpa", "reassociated"),
+    ):
+        assert choose_algorithm("softmax", **sizes, dtype=dtype).algorithm == softmax
+        assert choose_algorithm("dot_product", **sizes, dtype=dtype).algorithm == dot
+
+
 def test_bytes_grow_as_the_table_says():
     for pairwise, fast in (("softmax", "sdpa"), ("dot_product", "reassociated"), ("concatenation", "sorted")):
         small, large = choose(pairwise, 8000, 2000, 64), choose(pairwise, 16000, 4000, 64)
@@ -108,7 +119,7 @@ def operators_used(pairwise: str, queries: int) -> set[str]:
 )
 def test_auto_runs_what_the_rule_picks(pairwise: str, sign: str, monkeypatch: pytest.MonkeyPatch):
     assert sign not in operators_used(pairwise, 16)
-    monkeypatch.setattr(cost, "CPU", cost.Rates(map=1e9, sorted=0.0, launches=0.0, kept_map=0))
+    monkeypatch.setattr(cost, "CPU", cost.Rates(map=1e9, sorted=0.0, launches=0.0, kept_map=0, half=1.0))
     cost._choose.cache_clear()
     assert sign in operators_used(pairwise, 16)
     cost._choose.cache_clear()

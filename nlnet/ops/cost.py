@@ -6,7 +6,8 @@ Costs are in multiply-adds of a matrix product, forward; the other terms are giv
     reassociated    (N + M)DC
     sorted          (N + M)D + SORTED for each of the (N + M)C values carried;  + LAUNCHES for its many small steps
 
-each times the batch. The dot product and concatenation take the cheaper one. Softmax has no cheaper sum: there the
+each times the batch; in half precision re-association costs HALF of that, and no map of softmax is kept, since the
+definition computes in float32. The dot product and concatenation take the cheaper one. Softmax has no cheaper sum: there the
 definition is taken while the N×M map is small enough to be worth keeping, and `scaled_dot_product_attention` above.
 
 The CPU constants are fitted to forward + backward in float32 (docs/math.md has the table and where the rule loses);
@@ -37,10 +38,12 @@ class Rates:
     sorted: float
     launches: float
     kept_map: int
+    half: float
+    """A product of bf16 or fp16 for each of float32, in which the definition computes whatever it is given."""
 
 
-CPU = Rates(map=10.0, sorted=100.0, launches=20e6, kept_map=1 << 22)
-ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0)
+CPU = Rates(map=10.0, sorted=100.0, launches=20e6, kept_map=1 << 22, half=0.45)
+ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, half=0.5)
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,17 @@ def _choose(
     macs = _macs(operator, batch, queries, keys, compared, carried)
     held = _bytes(operator, batch, queries, keys, compared, carried, itemsize)
     affinities = batch * queries * keys
+    half = itemsize < 4
     if operator == "softmax":
-        algorithm = "definition" if affinities <= rates.kept_map else "sdpa"
+        kept = 0 if half else rates.kept_map
+        algorithm = "definition" if affinities <= kept else "sdpa"
         verdict = "keeping it is cheaper" if algorithm == "definition" else "making it again is cheaper"
-        reason = f"softmax on {device}: the map has {affinities:,} affinities, {rates.kept_map:,} are worth keeping: {verdict}"
+        reason = f"softmax on {device}: the map has {affinities:,} affinities, {kept:,} are worth keeping: {verdict}"
         return Choice(algorithm, reason, macs, held)
     fast = default_algorithm(operator)
     cost = {"definition": macs["definition"] + rates.map * affinities, fast: float(macs[fast])}
+    if fast == "reassociated" and half:
+        cost[fast] *= rates.half
     if fast == "sorted":
         cost[fast] += rates.sorted * batch * (queries + keys) * carried + rates.launches
     algorithm = min(cost, key=lambda name: cost[name])

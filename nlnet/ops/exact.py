@@ -52,14 +52,18 @@ def softmax_tiled(
 
 
 class _TiledSoftmax(torch.autograd.Function):
+    """Logits, softmax and all sums over tiles are float32 or wider. bf16 inputs meet as bf16 in the products whose
+    results are rounded to it anyway: p g, pᵀu, u gᵀ, dL φ, dLᵀθ."""
+
     @staticmethod
     def forward(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> Tensor:
         sums = torch.promote_types(g.dtype, torch.float32)
-        phi32, g32 = phi.to(sums), g.to(sums)
+        phi32, product = phi.to(sums), _product_dtype(g)
+        carried = g.to(product)
         y = g.new_empty(*theta.shape[:2], g.shape[2])
         for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], tile):
             p = torch.softmax((theta[items, rows].to(sums) * scale) @ phi32[items].mT, dim=-1)
-            y[items, rows] = p @ g32[items]
+            y[items, rows] = p.to(product) @ carried[items]
         return y
 
     @staticmethod
@@ -71,17 +75,24 @@ class _TiledSoftmax(torch.autograd.Function):
     def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def]
         theta, phi, g, y = ctx.saved_tensors
         sums = torch.promote_types(g.dtype, torch.float32)
-        phi32, g32 = phi.to(sums), g.to(sums)
-        dtheta, dphi, dg = torch.empty_like(theta), torch.zeros_like(phi32), torch.zeros_like(g32)
+        phi32, product = phi.to(sums), _product_dtype(g)
+        compared, carried = phi.to(product), g.to(product)
+        dtheta, dphi, dg = torch.empty_like(theta), torch.zeros_like(phi32), torch.zeros_like(g, dtype=sums)
         for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], ctx.tile):
-            query, upstream = theta[items, rows].to(sums) * ctx.scale, dy[items, rows].to(sums)
+            query, upstream = theta[items, rows].to(sums) * ctx.scale, dy[items, rows]
             p = torch.softmax(query @ phi32[items].mT, dim=-1)
-            dg[items].baddbmm_(p.mT, upstream)
-            mean = (upstream * y[items, rows]).sum(-1, keepdim=True)
-            dlogits = (upstream @ g32[items].mT).sub_(mean).mul_(p)
-            dtheta[items, rows] = (dlogits @ phi32[items]).mul_(ctx.scale)
-            dphi[items].baddbmm_(dlogits.mT, query)
+            u = upstream.to(product)
+            dg[items] += p.to(product).mT @ u
+            mean = (upstream.to(sums) * y[items, rows]).sum(-1, keepdim=True)
+            dlogits = (u @ carried[items].mT).to(sums).sub_(mean).mul_(p).to(product)
+            dtheta[items, rows] = (dlogits @ compared[items]).mul_(ctx.scale)
+            dphi[items] += dlogits.mT @ query.to(product)
         return dtheta, dphi.to(phi.dtype), dg.to(g.dtype), None, None
+
+
+def _product_dtype(g: Tensor) -> torch.dtype:
+    """bf16 has float32's range, so its products may stay in it; fp16 sums may overflow where the result does not."""
+    return g.dtype if g.dtype in (torch.bfloat16, torch.float64) else torch.float32
 
 
 def _tiles(batch: int, queries: int, keys: int, tile: int) -> Iterator[tuple[slice, slice]]:
