@@ -1,0 +1,118 @@
+"""`nlnet bench`: what a user waits for, measured here, in tables and as JSON with its passport."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nlnet.apps.bench.race import MIB, Contest, Timing, race
+from nlnet.apps.console import ERR, OUT, table
+from nlnet.engine.config import Config, ConfigError
+from nlnet.engine.passport import passport
+from nlnet.engine.rundir import write_json
+
+GROUPS = ("op", "growth", "block", "network", "loader", "test")
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+def run_bench(
+    groups: Sequence[str],
+    *,
+    seconds: float,
+    threads: int | None,
+    device: str,
+    precision: str,
+    compiled: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Race the contests of those groups and show them; "all" is every group."""
+    from nlnet.apps.cli import print_json
+
+    unknown = [name for name in groups if name not in (*GROUPS, "all")]
+    if unknown or not groups:
+        raise ConfigError(f"got {', '.join(unknown) or 'nothing'}; expected {', '.join(GROUPS)} or all")
+    if precision not in DTYPES:
+        raise ConfigError(f"precision: got {precision!r}, expected {' or '.join(DTYPES)}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if threads is not None:
+        torch.set_num_threads(threads)
+    result = heading(device, precision)
+    for group in (name for name in GROUPS if name in groups or "all" in groups):
+        for contest in contests(group, device, DTYPES[precision], compiled):
+            ERR.print(f"{group}: {contest.name}", highlight=False, markup=False)
+            timings = race(contest, seconds=seconds)
+            result["contests"].append(record(group, contest, timings))
+            if not as_json:
+                show(contest, timings)
+    result["load_after"] = os.getloadavg()
+    if out is not None:
+        write_json(out, result)
+        ERR.print(f"written: {out}", markup=False)
+    if as_json:
+        print_json(result)
+
+
+def heading(device: str, precision: str) -> dict[str, Any]:
+    """What the numbers were made on; the load is the machine's before the first of them."""
+    return {
+        "passport": passport(),
+        "device": device,
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_before": os.getloadavg(),
+        "contests": [],
+    }
+
+
+def contests(group: str, device: str, dtype: torch.dtype, compiled: bool) -> Iterator[Contest]:
+    if group in ("op", "growth"):
+        from nlnet.apps.bench.operation import growth_contests, operation_contests
+
+        yield from (operation_contests if group == "op" else growth_contests)(device, dtype)
+    elif group == "block":
+        from nlnet.apps.bench.block import block_contests
+
+        yield from block_contests(device, dtype)
+    elif group == "network":
+        from nlnet.apps.bench.network import network_contests
+
+        yield from network_contests(device, compiled=compiled)
+    else:
+        from nlnet.apps.bench.loading import loader_contests, test_contests
+
+        yield from loader_contests() if group == "loader" else test_contests(Config())
+
+
+def record(group: str, contest: Contest, timings: dict[str, Timing]) -> dict[str, Any]:
+    """A contest for JSON."""
+    return {
+        "group": group,
+        "name": contest.name,
+        **contest.facts,
+        "chosen": contest.chosen,
+        "ways": {way: asdict(timing) for way, timing in timings.items()},
+    }
+
+
+def show(contest: Contest, timings: dict[str, Timing]) -> None:
+    """One table; * marks what is taken unless asked otherwise."""
+    rows = [
+        [
+            f"{way} *" if way == contest.chosen else way,
+            f"{1e3 * t.median:,.1f}",
+            f"{1e3 * t.low:,.1f} – {1e3 * t.high:,.1f}",
+            t.rounds,
+            f"{t.speedup:.2f}×",
+            None if t.bytes is None else f"{t.bytes / MIB:,.0f}",
+        ]
+        for way, t in timings.items()
+    ]
+    columns = ["way", "ms", "quartiles", "rounds", f"against {contest.baseline}", "MiB more"]
+    OUT.print(table(contest.name, columns, rows))
