@@ -2,11 +2,12 @@
 
 `observe` runs the network once and keeps what each block compares, θ of its positions and φ of its keys; a row of any
 position is then one product, O(M). The clip's positions are followed to each block's grid, and the keys back to the
-clip, by the network's own geometry (`nlnet.places`).
+clip, by the network's own geometry (`nlnet.geometry`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nlnet.block import OPERATORS, NonLocalBlock
+from nlnet.geometry import following, mark, places_of
 from nlnet.hosts import evaluating
-from nlnet.places import Frame, Geometry, Places, mark, nearest_cell, places_of, proportional
+from nlnet.places import Frame, Places, centres_of, nearest_cell, proportional
 
 Position = Sequence[int | float]
 """(t, y, x) in the clip's own frames, rows and columns; (y, x) of an image, (t,) of a sequence."""
@@ -58,12 +60,10 @@ def observe(model: nn.Module, clip: Float[Tensor, "*batch_channels_and_grid"]) -
         raise ValueError(
             f"got a clip of shape {tuple(clip.shape)}, expected one clip of channels and {ndim} axes, or a batch of one"
         )
-    size = tuple(clip.shape[2:])
     parameter = next(iter(blocks.values())).W_z.weight
-    passes = _passes(model, blocks, clip.to(parameter.device, parameter.dtype))
-    with torch.no_grad():
-        looks = {path: _look(block, *passes[path], size) for path, block in blocks.items()}
-    return Observation(size, looks)
+    return Observation(
+        tuple(clip.shape[2:]), _looks(model, blocks, clip.to(parameter.device, parameter.dtype))
+    )
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ class Look:
     """Of the grid of queries."""
     centres: tuple[Tensor, ...]
     """Of the grid of keys, an axis each."""
+    exact: bool
+    """Whether both were followed through the network; else they share the clip out evenly (`proportional`)."""
 
     def rows(self, cells: Sequence[tuple[int, ...]]) -> Tensor:
         """(Q, *keys) of query cells; those that see the same keys are compared at once."""
@@ -136,6 +138,10 @@ class Observation:
     def centres(self, path: str) -> tuple[Tensor, ...]:
         """Where a block's keys lie: per axis, the centres of the cells in clip coordinates (frames, pixels)."""
         return self._look(path).centres
+
+    def exact(self, path: str) -> bool:
+        """Whether a block's places were followed through the network (`nlnet.geometry`), not guessed from the sizes."""
+        return self._look(path).exact
 
     def query_cell(self, path: str, position: Position) -> tuple[int, ...]:
         """The cell of a block's grid that answers for a position: the one with the nearest centre."""
@@ -198,51 +204,47 @@ class Observation:
         return self._looks[path]
 
 
-def _look(block: NonLocalBlock, x: Tensor, z: Tensor, frame: Frame | None, size: tuple[int, ...]) -> Look:
-    places = frame or proportional(size, tuple(x.shape[2:]))
+def _look(block: NonLocalBlock, x: Tensor, z: Tensor, size: tuple[int, ...]) -> Look:
+    followed = places_of(x)
+    places = proportional(size, tuple(x.shape[2:])) if followed is None else followed
     theta, phi = block.embeddings(x)
-    return Look(block, theta, phi, (z - x)[0].norm(dim=0), places, _key_centres(block, places, x))
+    # the Gaussian compares x itself, which the network may yet overwrite
+    theta, phi = (t.clone() if t is x else t for t in (theta, phi))
+    pool = None if block.pool is None else partial(block.pool, groups=block.groups)
+    keys = centres_of(places, tuple(x.shape[2:]), pool)
+    return Look(block, theta, phi, (z - x)[0].norm(dim=0), places, keys, followed is not None)
 
 
-def _key_centres(block: NonLocalBlock, places: Frame, x: Tensor) -> tuple[Tensor, ...]:
-    """A key lies midway between the first and the last of the positions that the block pooled for it."""
-    centres = []
-    for axis, place in enumerate(places):
-        line = place.first + place.step * torch.arange(x.shape[2 + axis], dtype=torch.float64)
-        line = line.reshape(1, 1, *(-1 if a == axis else 1 for a in range(len(places)))).expand(
-            1, 1, *x.shape[2:]
-        )
-        if block.pool is not None:
-            line = (block.pool(line, block.groups) - block.pool(-line, block.groups)) / 2
-        centres.append(line[(0, 0, *(slice(None) if a == axis else 0 for a in range(len(places))))].clone())
-    return tuple(centres)
+def _looks(model: nn.Module, blocks: Mapping[str, NonLocalBlock], clip: Tensor) -> dict[str, Look]:
+    """One evaluation forward pass. A look is computed while its block returns: x and z are then the network's own."""
+    found: dict[str, list[tuple[tuple[int, ...], Look | None]]] = {path: [] for path in blocks}
 
+    def keep(path: str) -> Callable[[NonLocalBlock, tuple[Tensor, ...], Tensor], None]:
+        def hook(block: NonLocalBlock, inputs: tuple[Tensor, ...], z: Tensor) -> None:
+            x = inputs[0]
+            fits = x.ndim == clip.ndim and x.shape[0] == 1 and not found[path]
+            found[path].append((tuple(x.shape), _look(block, x, z, tuple(clip.shape[2:])) if fits else None))
 
-def _passes(
-    model: nn.Module, blocks: Mapping[str, NonLocalBlock], clip: Tensor
-) -> dict[str, tuple[Tensor, Tensor, Frame | None]]:
-    """What each block is given and returns in one evaluation forward pass, and where its cells lie."""
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {path: [] for path in blocks}
-
-    def keep(path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Any]:
-        return lambda module, inputs, output: found[path].append((inputs[0], output))
+        return hook
 
     handles = [block.register_forward_hook(keep(path)) for path, block in blocks.items()]
     clip = clip.detach()  # a tensor of our own to mark
     mark(clip, (Places(0.0, 1.0),) * (clip.ndim - 2))
     try:
-        with evaluating(model), torch.no_grad(), Geometry():
+        with evaluating(model), torch.no_grad(), following(model):
             model(clip)
     finally:
         for handle in handles:
             handle.remove()
+    looks = {}
     for path, calls in found.items():
         if len(calls) != 1:
             raise ValueError(f"block {path!r} ran {len(calls)} times on this clip, expected once")
-        x = calls[0][0]
-        if x.ndim != clip.ndim or x.shape[0] != 1:
+        shape, look = calls[0]
+        if look is None:
             raise ValueError(
-                f"block {path!r} was given maps of shape {tuple(x.shape)} for a clip of shape "
+                f"block {path!r} was given maps of shape {shape} for a clip of shape "
                 f"{tuple(clip.shape)}, expected one map with the clip's axes"
             )
-    return {path: (*calls[0], places_of(calls[0][0])) for path, calls in found.items()}
+        looks[path] = look
+    return looks

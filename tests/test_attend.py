@@ -1,6 +1,7 @@
 """`nlnet attend`: the numbers are those of the definition's rows on the view that is tested, and files appear whole."""
 
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -10,7 +11,8 @@ from PIL import Image
 from test_cli import nlnet
 from torch import nn
 
-from nlnet.apps.attend import chosen, view_of
+from nlnet.apps import attend
+from nlnet.apps.attend import chosen, folder_of, view_of
 from nlnet.apps.commands import load_network
 from nlnet.attention import attention_row
 from nlnet.data import TestTransform, TestViews, VideoItem, VideoList, normalize
@@ -119,6 +121,82 @@ def test_positions_are_chosen_where_the_block_changes_most(run: Path, video: Pat
     assert len(more["gazes"]) == 2
     assert more["gazes"][0]["position"] == numbers["gazes"][0]["position"]
     assert (run / "attention" / "0" / "attention.png").exists()
+
+
+def test_videos_of_one_name_do_not_overwrite_each_other(
+    run: Path, color_videos: Path, tmp_path: Path
+) -> None:
+    """red/0.mp4, blue/0.mp4 and another blue/0.mp4, then the first again."""
+    other = tmp_path / "blue" / "0.mp4"
+    other.parent.mkdir()
+    shutil.copy(color_videos / "train" / "blue" / "0.mp4", other)
+    root = tmp_path / "run"
+    videos = [color_videos / "val" / "red" / "0.mp4", color_videos / "val" / "blue" / "0.mp4", other]
+    folders = []
+    for video in [*videos, videos[0]]:
+        folders.append(folder_of(video, root))
+        folders[-1].mkdir(parents=True, exist_ok=True)
+        (folders[-1] / "attention.json").write_text(json.dumps({"video": str(video)}))
+    assert [folder.name for folder in folders] == ["0", "blue_0", "0-2", "0"]
+    (root / "0" / "attention.json").write_text("cut sh")  # whose it is cannot be told: it is left alone
+    assert folder_of(videos[0], root).name == "red_0"
+
+
+def test_the_second_video_of_a_name_has_a_folder_of_its_own(
+    run: Path, color_videos: Path, tmp_path: Path
+) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied, ignore=shutil.ignore_patterns("attention"))
+    for color in ("red", "blue"):
+        assert nlnet("attend", copied, color_videos / "val" / color / "0.mp4").returncode == 0
+    told = {
+        path.parent.name: json.loads(path.read_text())["label"]
+        for path in copied.glob("attention/*/attention.json")
+    }
+    assert told == {"0": "red", "blue_0": "blue"}
+
+
+def test_guessed_places_are_said(
+    run: Path,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In the numbers and on the terminal; followed ones are not talked about."""
+
+    def loaded(*arguments: object) -> object:
+        model, checkpoint = load_network(run, "last", torch.device("cpu"))
+        model.layer2.register_forward_pre_hook(lambda module, args: (args[0].roll(1, dims=3),))
+        return model, checkpoint
+
+    options = {
+        "at": ["3,5,20"],
+        "blocks": [],
+        "queries": 1,
+        "view": None,
+        "top": 5,
+        "checkpoint": "last",
+        "device": "cpu",
+    }
+    for folder, exact in (("followed", True), ("guessed", False)):
+        if not exact:
+            monkeypatch.setattr(attend, "load_network", loaded)
+        attend.run_attend(run, video, out=tmp_path / folder, as_json=False, **options)
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("places estimated from sizes: layer2.1.nonlocal_block" in said) != exact
+        numbers = json.loads((tmp_path / folder / "attention.json").read_text())
+        assert [gaze["places_exact"] for gaze in numbers["gazes"]] == [exact]
+
+
+def test_the_film_has_the_videos_rate(run: Path, video: Path, tmp_path: Path) -> None:
+    """25 frames a second, every one taken: as fast as films are played."""
+    config = load_network(run, "last", torch.device("cpu"))[1].config
+    assert view_of(video, config).seconds == pytest.approx([n / 25 for n in range(8)])
+    done = nlnet("attend", run, video, "--out", tmp_path / "o", "--json")
+    assert json.loads(done.stdout)["film"] == {"frames_per_second": 12.0}
+    with av.open(str(tmp_path / "o" / "attention.mp4")) as container:
+        assert container.streams.video[0].average_rate == 12
 
 
 def test_another_view_is_another_clip(run: Path, video: Path) -> None:

@@ -1,5 +1,8 @@
 """Attention rows: the right cell of every grid, by geometry, and the row the block used."""
 
+import weakref
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,8 +12,8 @@ from torch import Tensor, nn
 
 from nlnet.attention import attention_row, observe
 from nlnet.block import NonLocalBlock
+from nlnet.geometry import places_of
 from nlnet.models.resnet import TIMINGS, VideoResNet
-from nlnet.places import places_of
 from nlnet.surgery import insert_nonlocal, nonlocal_blocks
 
 CLIP = (8, 48, 40)
@@ -86,6 +89,18 @@ def test_lost_geometry_falls_back_on_the_ratio() -> None:
     features = nn.functional.conv1d(x[:, :, ::4], model[1].weight, model[1].bias)
     row = attention_row(model, x, (9,))["1.nonlocal_block"]
     torch.testing.assert_close(row, block.affinity_rows(features, (2,))[0])
+
+
+def test_where_places_are_exact_and_where_guessed_is_said() -> None:
+    """A roll before layer3 moves every cell: its block's places are the sizes' alone, the one before is followed."""
+    assert all(observe(video_net(), clip()).exact(path) for path in nonlocal_blocks(video_net()))
+    model = video_net()
+    model.layer3.register_forward_pre_hook(lambda module, args: (args[0].roll(1, dims=3),))
+    seen = observe(model, clip())
+    assert {path: seen.exact(path) for path in seen.paths} == {
+        "layer2.1.nonlocal_block": True,
+        "layer3.0.nonlocal_block": False,
+    }
 
 
 def test_images_and_axes() -> None:
@@ -394,11 +409,58 @@ def test_strongest_are_the_positions_that_the_block_changes_most() -> None:
     assert seen.strongest(1000, "0.nonlocal_block") == expected
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 5)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 5), (2, 9)])
 def test_strongest_on_maps_smaller_than_the_neighbourhood(height: int, width: int) -> None:
-    """All cells lie within two of each other along a side of one or two: one is chosen there, spread along the other."""
+    """All cells lie within two of each other along a side of one or two: one is chosen there, spread along the other.
+
+    No cell is left that lies further than two from all that were chosen.
+    """
     model, image = changing(height, width)
-    assert len(observe(model, image).strongest(100)) <= -(-width // 3)
+    chosen = observe(model, image).strongest(100)
+    assert len(chosen) <= -(-width // 3)
+    for cell in product(range(height), range(width)):
+        assert any(max(abs(a - b) for a, b in zip(cell, other, strict=True)) <= 2 for other in chosen)
+
+
+class InPlace(nn.Module):
+    """A host that overwrites what goes into its block and what comes out of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, CHANNELS, 1)
+        self.block = randomise(NonLocalBlock(CHANNELS, ndim=2, norm="none"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        z = self.block(x)
+        x.zero_()
+        return torch.relu_(z)
+
+
+def test_what_is_overwritten_after_the_block_was_seen_before() -> None:
+    torch.manual_seed(0)
+    model, image = InPlace().eval(), torch.randn(1, 3, 9, 7)
+    with torch.no_grad():
+        features = model.conv(image)
+        change = (model.block(features) - features)[0].norm(dim=0)
+    around = nn.functional.avg_pool2d(change[None, None], 3, stride=1, padding=1)[0, 0]
+    seen = observe(model, image)
+    assert seen.strongest(1) == [divmod(int(around.argmax()), 7)]
+    rows = seen.rows([(4, 5)])["block"]
+    torch.testing.assert_close(rows, model.block.affinity_rows(features, (4, 5)), atol=1e-7, rtol=1e-5)
+
+
+def test_what_a_block_was_given_and_gave_is_freed_while_the_network_runs() -> None:
+    held: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+    model = video_net()
+    for block in nonlocal_blocks(model).values():
+        block.register_forward_hook(lambda module, args, out: held.extend(map(weakref.ref, (args[0], out))))
+    model.fc.register_forward_pre_hook(
+        lambda module, args: alive.append(sum(ref() is not None for ref in held))
+    )
+    observe(model, clip())
+    assert (len(held), alive) == (4, [0])
 
 
 def test_strongest_positions_ask_the_cell_that_was_meant() -> None:

@@ -1,5 +1,6 @@
 """Pictures of attention: everything lands on the pixel and the frame that the keys' centres say."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -25,7 +26,7 @@ from nlnet.apps.attention_figures import (
     spread,
     strip,
 )
-from nlnet.apps.attention_film import film, write_gif, write_mp4
+from nlnet.apps.attention_film import film, pace, write_gif, write_mp4
 
 
 def gaze(weights: np.ndarray, position: tuple[int, int, int] = (0, 3, 3), signed: bool = False) -> Gaze:
@@ -64,12 +65,14 @@ def test_a_frame_belongs_to_the_nearest_key_and_the_earlier_of_two() -> None:
     assert nearest(np.array([0.0, 4.0]), 5).tolist() == [0, 0, 0, 1, 1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(1, 130), st.data())
 def test_shown_frames_are_few_and_have_the_queries(count: int, data: st.DataObject) -> None:
-    queries = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=8))
+    """One entry a gaze: a query comes once for each block, and there may be more than eight of them."""
+    frames = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=20))
+    queries = [frame for frame in frames for _ in range(data.draw(st.integers(1, 5)))]
     shown = shown_frames(count, queries)
-    assert len(shown) == min(count, 8)
+    assert len(shown) == min(count, max(8, len(set(queries))))
     assert shown == sorted(set(shown))
     assert set(queries) <= set(shown) <= set(range(count))
 
@@ -134,6 +137,18 @@ def test_the_strip_has_an_arrow_to_each_frame_of_the_strongest_key(
     assert [label.get_text() for label in below.get_xticklabels()] == [f"frame {t}" for t in range(4)]
 
 
+def test_a_strip_of_three_queries_of_five_blocks_in_a_long_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each query has its filled star, in its own frame."""
+    figures: list[object] = []
+    monkeypatch.setattr(attention_figures, "save", lambda figure, path: figures.append(figure))
+    rows = [gaze(np.ones((16, 2, 2)), (t, 3, 3)) for t in (1, 17, 29) for _ in range(5)]
+    strip(np.zeros((32, 16, 16, 3), dtype=np.uint8), rows, tmp_path / "a.png", title="t", top=2)
+    filled = [line for axes in figures[0].axes for line in axes.lines if line.get_markerfacecolor() != "none"]
+    assert len(filled) == 2 * len(rows)
+
+
 def test_a_caption_says_how_sharp_the_row_is() -> None:
     row = gaze(np.array([[[0.7, 0.1], [0.1, 0.1]]]), (2, 5, 6))
     assert (
@@ -148,6 +163,36 @@ def test_a_strip_of_too_many_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"21 rows of pictures .* at most 20; choose fewer --at or --block"):
         strip(np.zeros((2, 8, 8, 3), dtype=np.uint8), rows, tmp_path / "a.png", title="", top=1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate"),
+    [
+        (None, 4),
+        ((0.5,), 4),
+        (
+            [n / 25 for n in (12, 16, 20, 0, 4)],
+            Fraction(25, 4),
+        ),  # 25 a second, every fourth taken, from the start again
+        ([n / 25 for n in range(8)], 12),
+        ([0.0, 2.0, 4.0], 2),
+        ([n * 1001 / 30000 * 8 for n in range(8)], Fraction(3750, 1001)),
+    ],
+)
+def test_a_film_plays_at_the_clips_own_pace_within_limits(
+    seconds: list[float] | None, rate: Fraction
+) -> None:
+    assert pace(seconds) == rate
+
+
+def test_a_films_rate_is_in_the_files(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    write_gif(pictures, tmp_path / "a.gif", Fraction(25, 4))
+    write_mp4(pictures, tmp_path / "a.mp4", Fraction(25, 4))
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.info["duration"] == 160
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.video[0].average_rate == Fraction(25, 4)
 
 
 def test_a_film_plays_the_clip_beside_every_block_and_can_be_read_back(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import tempfile
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -31,15 +32,18 @@ from PIL import Image
 
 from nlnet.apps import doctor
 from nlnet.apps.explore import listening, names_of, run_explore, sort_out
+from nlnet.apps.explorer import server as explorer_server
+from nlnet.apps.explorer import session as explorer_session
 from nlnet.apps.explorer.export import export_page, joined, spread
 from nlnet.apps.explorer.guard import HEADERS, LOOPBACK, refusal
 from nlnet.apps.explorer.recent import Recent
 from nlnet.apps.explorer.server import MODULES, page_file, shown_name
-from nlnet.apps.explorer.session import Session
+from nlnet.apps.explorer.session import Session, load_run
 from nlnet.apps.explorer.uploads import UploadRefused, Uploads, container_of
 from nlnet.apps.explorer.wire import byte_rows, floats, picture_url
+from nlnet.apps.footage import cut_video, middle_view
 from nlnet.attention import observe
-from nlnet.data import TestTransform, TestViews, VideoItem, VideoList, normalize
+from nlnet.data import TestTransform, TestViews, Video, VideoItem, VideoList, normalize
 from nlnet.engine.distributed import world
 from nlnet.engine.evaluate import evaluate
 
@@ -185,6 +189,59 @@ def test_what_cannot_be_answered_is_told(explorer, address, status, message):
     assert got == status
     assert re.search(message, json.loads(body)["error"])
     assert headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+
+
+def test_an_unexpected_error_says_nothing_but_that_and_is_logged(explorer, monkeypatch, caplog):
+    """With the headers of every other answer; what went wrong is in the log alone."""
+
+    def fail(*_):
+        raise RuntimeError("/home/someone/secret.mp4 made the codec fail")
+
+    monkeypatch.setattr(explorer.session, "rows", fail)
+    status, headers, body = ask(explorer, "/api/rows?run=0&video=0&view=0&at=0,0,0")
+    assert status == 500
+    assert json.loads(body) == {
+        "error": "The explorer failed at this; the terminal that it runs in says how."
+    }
+    for name, value in HEADERS.items():
+        assert headers[name.lower()] == value
+    assert "secret.mp4 made the codec fail" in caplog.text
+    assert "GET /api/rows" in caplog.text
+    assert ask(explorer, "/")[0] == 200
+
+
+def test_a_click_reads_no_video_again(place, monkeypatch):
+    """The pixels of three videos are kept, the observations of eight views: five videos, then clicks on the first."""
+    run = load_run(place / "softmax", "softmax", "last", torch.device("cpu"))
+    for number in range(5):  # each is a file of its own
+        other = place / f"again{number}.mp4"
+        other.write_bytes((place / "disc.mp4").read_bytes())
+    session = Session([run], [place / f"again{number}.mp4" for number in range(5)], torch.device("cpu"))
+    first = session.rows(0, 0, 1, (1, 2, 3)), session.scores(0, 0, 1)
+    for video in range(1, 5):
+        session.blocks(0, video, 1)
+        session.scores(0, video, 1)
+    cuts = []
+    monkeypatch.setattr(explorer_session, "cut_video", lambda path, *_, **__: cuts.append(path))
+    assert (session.rows(0, 0, 1, (1, 2, 3)), session.scores(0, 0, 1)) == first
+    assert session.blocks(0, 0, 1)[0]["exact"]
+    assert not cuts
+
+
+def test_videos_taken_up_at_once_have_numbers_of_their_own(explorer, place, monkeypatch):
+    """Many threads add videos; the list gives way to another thread whenever it is asked for its length."""
+
+    class Slow(list):
+        def __len__(self):
+            sleep(0.002)
+            return super().__len__()
+
+    session = Session(explorer.session.runs, [], torch.device("cpu"))
+    session._videos = Slow()
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda i: session.add(place / "disc.mp4", f"v{i}"), range(16)))
+    assert sorted(numbers) == list(range(16))
+    assert [session.index()["videos"][number] for number in numbers] == [f"v{i}" for i in range(16)]
 
 
 # --- who may ask
@@ -338,6 +395,51 @@ def test_a_bad_upload_is_told_and_leaves_nothing(explorer, content, status, mess
     assert re.search(message, answer["error"])
     assert str(explorer.uploads.path) not in answer["error"]
     assert stored(explorer) == before
+
+
+def black(number, height, width):
+    return np.zeros((height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [((2160, 3840), 3), ((16, 4096), 24)], ids=["large frames", "long sides"]
+)
+def test_a_small_file_of_large_frames_is_refused_before_they_are_decoded(
+    explorer, place, tmp_path, monkeypatch, size, count
+):
+    """3840×2160 pixels are 25 MB a frame. 4096×16 at a short side of 72 are 18432×72, 4 MB a frame, 24 of them 96 MB."""
+    path = write_video(tmp_path / "bomb.mp4", count, size=size, draw=black)
+    assert path.stat().st_size < LIMIT
+    monkeypatch.setattr(explorer_server, "LARGEST_FRAMES", 20 * 10**6)
+    before = stored(explorer)
+    decoded = []
+    pictures = Video.pictures
+    monkeypatch.setattr(
+        Video, "pictures", lambda self, numbers: decoded.append(numbers) or pictures(self, numbers)
+    )
+    status, answer = upload(explorer, path.read_bytes())
+    assert status == 413
+    assert re.search(
+        r"its frames are too large: \d+ of them would take \d+ MB, more than the 20 MB .* command line, where there is no",
+        answer["error"],
+    )
+    assert not decoded
+    assert stored(explorer) == before
+    session = Session(explorer.session.runs, [path], torch.device("cpu"))  # named on the command line
+    assert session.clip(0, 0, 0)["size"] == [8, 64, 64]
+
+
+def test_few_decoded_frames_are_held_at_a_time(tmp_path, explorer):
+    """20 frames of 1920×1080 are 124 MB; what is held is one of them and twenty of 128×72."""
+    path = write_video(tmp_path / "hd.mp4", 20, size=(1080, 1920), draw=black)
+    config = explorer.session.runs[0].config
+    tracemalloc.start()
+    footage = cut_video(path, config, limit_bytes=10 * 10**6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(footage) == 6
+    assert footage.view(5).shape == (3, 8, 64, 64)
+    assert peak < 30 * 10**6
 
 
 def test_a_truncated_upload_is_told_and_the_server_goes_on(explorer, tmp_path):
@@ -541,6 +643,11 @@ def test_the_file_holds_the_rows_that_the_server_gives(explorer, place, tmp_path
             error = (got - weights(exact["weights"])).abs().max()
             assert error <= weights(exact["weights"]).abs().max() / (254 if row["signed"] else 510) * 1.001
         assert len(entry["scores"]) == 6
+
+
+def test_the_view_that_is_shown_first():
+    """The centre crop of the middle clip: of two middle clips the earlier one."""
+    assert [middle_view(*counts) for counts in ((1, 1), (2, 3), (3, 1), (10, 3))] == [0, 1, 1, 13]
 
 
 def test_positions_of_a_grid():

@@ -218,6 +218,7 @@ def test_views_videos_and_predictions(visit):
     expect(page).to_have_title("second.mp4 · nlnet explore")
     answered(page)
     assert page.locator(".strip").inner_html() != before
+    expect(page.locator(".predictions tbody tr")).to_have_count(4)
     shares = [
         float(text.rstrip(" %"))
         for text in page.locator(".predictions td:nth-child(2) .number").all_inner_texts()
@@ -267,9 +268,48 @@ def test_a_link_to_what_is_not_here_is_told(visit):
     page = visit("#video=9&run=7&block=none&at=99,999,999&top=900&sign=odd")
     assert answered(page) == [7, 63, 63]
     expect(page.locator("#message")).to_have_text(
-        "The video of this link is not here; this is the first one."
+        "The video of this link is not here; this is the first one. "
+        "The run of this link is not here; this is the first one."
     )
     assert page.locator("#top").input_value() == "100"
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        ("#video=1&video-name=second.mp4&run-name=softmax", ""),
+        ("#video=0&video-name=second.mp4&run=1&run-name=softmax", ""),  # here under other numbers
+        (
+            "#video=1&video-name=other.mp4&run=0&run-name=baseline",
+            "The video of this link, other.mp4, is not here; this is second.mp4. "
+            "The run of this link, baseline, is not here; this is softmax.",
+        ),
+        (
+            "#video=1&with=1&with-name=baseline",
+            "The second run of this link, baseline, is not here; nothing is compared.",
+        ),
+    ],
+)
+def test_a_link_names_what_its_numbers_meant(visit, link, message):
+    page = visit(link)
+    answered(page)
+    expect(page).to_have_title("second.mp4 · nlnet explore")
+    expect(page.locator(".pane h2")).to_have_text("softmax")
+    expect(page.locator("#message")).to_have_text(message)
+    assert "video-name=second.mp4" in page.url
+    assert "run-name=softmax" in page.url
+    page.locator("#top").fill("7")  # told once
+    expect(page.locator("#message")).to_be_hidden()
+
+
+def test_a_link_to_a_video_that_came_later_is_followed(visit, explorer, place):
+    page = visit()
+    answered(page)
+    video = explorer.session.add(place / "second.mp4", "later.mp4")
+    page.evaluate(f"location.hash = '#video={video}&video-name=later.mp4'")
+    expect(page).to_have_title("later.mp4 · nlnet explore")
+    answered(page)
+    expect(page.locator("#message")).to_be_hidden()
 
 
 def test_the_keyboard_alone_does_it(visit, explorer):
@@ -357,6 +397,143 @@ def test_videos_and_garbage_are_dropped(visit, explorer, tmp_path):
     click(page, 2, 10, 10)
 
 
+def test_videos_of_other_pages_leave_no_holes(visit, explorer, place, tmp_path):
+    """Between two videos that this page knows of, one comes from elsewhere."""
+    page = visit()
+    answered(page)
+    explorer.session.add(place / "second.mp4", "elsewhere.mp4")
+    drop(page, "here.mp4", saved_video(tmp_path / "x.mp4", count=18).read_bytes())
+    expect(page).to_have_title("here.mp4 · nlnet explore")
+    names = page.locator("#video option").all_inner_texts()
+    assert names == explorer.session.index()["videos"]
+    assert names[-2:] == ["elsewhere.mp4", "here.mp4"]
+
+
+def test_of_several_files_one_is_taken_and_that_is_said(visit, tmp_path):
+    page = visit()
+    answered(page)
+    content = base64.b64encode(saved_video(tmp_path / "x.mp4", count=18).read_bytes()).decode()
+    page.evaluate(DROP_MANY, [["first.mp4", "second-of-two.mp4"], content])
+    expect(page).to_have_title("first.mp4 · nlnet explore")
+    expect(page.locator("#message")).to_have_text(
+        "Of 2 files first.mp4 is taken up alone: drop one video at a time."
+    )
+
+
+DROP_MANY = DROP.replace("([name, text])", "([names, text])").replace(
+    "data.items.add(new File([bytes], name));",
+    "for (const name of names) data.items.add(new File([bytes], name));",
+)
+
+
+class Held:
+    """Requests that are answered when a test says so."""
+
+    def __init__(self, page, pattern):
+        self.page, self.asked, self.waiting = page, [], []
+        page.route(pattern, self.hold)
+
+    def hold(self, route):
+        self.asked.append(re.search(r"at=(\d+%2C\d+%2C\d+)", route.request.url)[1].replace("%2C", ","))
+        self.waiting.append(route)
+
+    def settle(self):
+        """Whatever the page wanted to ask by now is asked."""
+        self.page.wait_for_timeout(250)
+
+
+def press(page, t, y, x, number=0):
+    box = stage(page, number).locator(f"[data-frame='{t}'] .picture > image").bounding_box()
+    scale = box["width"] / 64
+    page.mouse.click(box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale)
+
+
+def test_the_latest_click_wins_whatever_is_answered_last(visit):
+    page = visit("#at=1,1,1")
+    answered(page, "1,1,1")
+    held = Held(page, "**/api/rows*")
+    press(page, 2, 10, 10)
+    press(page, 5, 40, 40)
+    held.settle()
+    while held.waiting:  # the newest first
+        with page.expect_response("**/api/rows*"):
+            held.waiting.pop().continue_()
+        held.settle()
+    answered(page, "5,40,40")
+    page.get_by_label("Heat").uncheck()  # whatever is drawn next
+    expect(page.locator(".heat image")).to_have_count(0)
+    answered(page, "5,40,40")
+    assert "at=5,40,40" in page.url
+    press(page, 2, 10, 10)
+    press(page, 5, 40, 40)  # back to what is shown while the other is under way
+    held.settle()
+    while held.waiting:
+        with page.expect_response("**/api/rows*"):
+            held.waiting.pop().continue_()
+        held.settle()
+    answered(page, "5,40,40")
+
+
+def test_while_dragging_one_request_is_under_way_and_the_last_place_is_asked(visit):
+    page = visit("#at=1,1,1")
+    answered(page, "1,1,1")
+    held = Held(page, "**/api/rows*")
+    box = stage(page).locator("[data-frame='2'] .picture > image").bounding_box()
+    scale = box["width"] / 64
+    page.mouse.move(box["x"] + 8.5 * scale, box["y"] + 8.5 * scale)
+    page.mouse.down()
+    for x in range(9, 30):
+        page.mouse.move(box["x"] + (x + 0.5) * scale, box["y"] + 8.5 * scale)
+    held.settle()
+    assert held.asked == ["2,8,8"]
+    held.waiting.pop().continue_()
+    answered(page, "2,8,8")  # shown although the pointer is elsewhere by now
+    held.settle()
+    page.mouse.up()
+    assert held.asked == ["2,8,8", "2,8,29"]
+    held.waiting.pop().continue_()
+    answered(page, "2,8,29")
+
+
+def test_a_failure_is_spoken_and_goes_when_there_is_an_answer_again(visit):
+    page = visit("#at=1,1,1", expected=["net::ERR_FAILED"])
+    answered(page, "1,1,1")
+    notice = page.locator(".notice")
+    expect(notice).to_have_attribute("role", "status")
+    expect(notice).to_be_hidden()
+    expect(page.locator("#spoken")).to_contain_text("query at frame 1, row 1")
+    page.route("**/api/rows*", lambda route: route.abort())
+    press(page, 2, 10, 10)
+    expect(notice).to_have_text("The explorer does not answer. Is nlnet explore still running?")
+    expect(page.locator("#spoken")).to_have_text("")  # not the old answer again
+    page.unroute("**/api/rows*")
+    press(page, 2, 10, 10)
+    answered(page, "2,10,10")
+    expect(notice).to_be_hidden()
+    expect(page.locator("#spoken")).to_contain_text("query at frame 2, row 10")
+
+
+def test_scores_are_tried_again_after_an_error(visit):
+    page = visit(expected=["status of 500"])
+    failing = [True]
+
+    def score(route):
+        if failing[0] and "view=3" in route.request.url:
+            return route.fulfill(status=500, json={"error": "out of memory"})
+        return route.continue_()
+
+    page.route("**/api/scores*", score)
+    page.reload()
+    answered(page)
+    expect(page.locator(".notice")).to_have_text("out of memory")
+    expect(page.locator(".progress")).to_have_text("Mean of 3 of 6 views; stopped")
+    expect(page.locator(".predictions")).to_have_attribute("aria-busy", "false")
+    failing[0] = False
+    press(page, 2, 10, 10)
+    expect(page.locator(".progress")).to_have_text("Mean of 6 views")
+    expect(page.locator(".notice")).to_be_hidden()
+
+
 PLAY = """([button, count]) => new Promise((done, fail) => {
   const played = [];
   setTimeout(() => fail(new Error(`20 s, and only frames ${played} were shown`)), 20_000);
@@ -385,6 +562,95 @@ def test_the_clip_plays_and_answers_clicks(visit):
     box = page.locator(".screen").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 32.5 / 64, box["y"] + box["height"] * 16.5 / 64)
     answered(page, "6,16,32")
+
+
+def test_playing_goes_on_in_another_size_and_stops_for_another_clip(visit):
+    page = visit("#at=1,30,30")
+    answered(page, "1,30,30")
+    page.get_by_role("button", name="Play").click()
+    width = page.locator(".strip").get_attribute("width")
+    page.set_viewport_size({"width": 900, "height": 900})
+    expect(page.locator(".strip")).not_to_have_attribute("width", width)
+    page.wait_for_timeout(200)
+    assert page.locator(".play").inner_text() == "Pause"
+    assert "frame=" not in page.url
+    page.get_by_label("Next clip").click()
+    expect(page.locator("#clip")).to_have_text("2 / 2")
+    answered(page)
+    expect(page.locator(".play")).to_have_text("Play")
+    assert "frame=" not in page.url
+    page.locator("#with").select_option("1")
+    answered(page, number=1)
+    page.locator(".play").nth(1).click()
+    page.locator("#with").select_option("-1")
+    expect(page.locator(".stage")).to_have_count(1)
+    page.wait_for_timeout(200)
+    assert "frame=" not in page.url
+
+
+def test_the_players_frames_are_not_read_out(visit):
+    page = visit()
+    answered(page)
+    expect(page.locator(".player output")).to_have_attribute("aria-live", "off")
+
+
+def test_a_view_that_was_chosen_keeps_the_focus(visit):
+    page = visit()
+    answered(page)
+    expect(page.locator(".progress")).to_have_text("Mean of 6 views")
+    button = page.locator(".views button").nth(4)
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    answered(page)
+    expect(button).to_be_focused()
+
+
+def test_estimated_places_are_said(chromium, place):
+    """A network that rolls its maps before layer3: its blocks there say so, in sight and in words."""
+    with serving([place / "softmax"], [place / "disc.mp4"]) as live:
+        live.session.runs[0].model.layer3.register_forward_pre_hook(
+            lambda module, args: (args[0].roll(1, dims=3),)
+        )
+        page = chromium.new_page()
+        page.goto(live.url)
+        answered(page)
+        expect(page.locator(".query")).to_contain_text("places estimated from sizes")
+        expect(page.locator("#spoken")).to_contain_text("Places are estimated from sizes.")
+        page.get_by_label("layer2.1").check()
+        expect(stage(page)).to_have_attribute("data-block", FIRST)
+        expect(page.locator(".query")).not_to_contain_text("estimated")
+        assert ["estimated" in text for text in page.locator(".blocks .block").all_inner_texts()] == [
+            False,
+            False,
+            True,
+            True,
+            True,
+        ]
+        page.close()
+
+
+def test_the_picture_of_two_runs_has_both(visit, tmp_path):
+    from PIL import Image
+
+    page = visit("#with=1&at=3,20,41")
+    answered(page, "3,20,41")
+    answered(page, "3,20,41", 1)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download picture").click()
+    download.value.save_as(tmp_path / "picture.png")
+    picture = Image.open(tmp_path / "picture.png").convert("RGB")
+    strips = [page.locator(".strip").nth(i).bounding_box() for i in (0, 1)]
+    assert picture.size == (
+        2 * (round(max(strip["width"] for strip in strips)) + 32),
+        2 * sum(round(strip["height"]) + 56 for strip in strips),
+    )
+    for number, top in ((0, 0), (1, 56 + strips[0]["height"])):
+        box = page.locator(".strip").nth(number).locator("[data-frame='3'] .picture > image").bounding_box()
+        scale = box["width"] / 64
+        across = 16 + box["x"] - strips[number]["x"] + 41.5 * scale
+        down = 16 + top + box["y"] - strips[number]["y"] + 20.5 * scale
+        assert min(picture.getpixel((round(2 * across), round(2 * down)))) > 240  # the star is white
 
 
 def test_the_picture_is_downloaded(visit, tmp_path):
@@ -475,6 +741,25 @@ def test_nothing_sticks_out_and_text_is_legible(visit, theme, viewport, tmp_path
     folder = os.environ.get("NLNET_SCREENSHOTS")
     if folder:
         page.screenshot(path=Path(folder) / f"explorer-{viewport['width']}-{theme}.png", full_page=True)
+
+
+def test_targets_are_large_enough_for_a_finger(chromium, place, tmp_path):
+    """24 pixels each way at least, also of 30 views in a narrow window (WCAG 2.2, 2.5.8)."""
+    run = saved_run(tmp_path / "many", "test.clips=10")
+    with serving([run], [place / "disc.mp4"]) as live:
+        page = chromium.new_page(viewport=NARROW)
+        page.goto(live.url)
+        answered(page)
+        expect(page.locator(".views button")).to_have_count(30)
+        small = page.evaluate(
+            """() => [...document.querySelectorAll('button, select, summary, input[type=range], label:has(input)')]
+                .map((node) => [node.outerHTML.slice(0, 80), node.getBoundingClientRect()])
+                .filter(([, box]) => box.width && Math.min(box.width, box.height) < 24)
+                .map(([name, box]) => `${name} ${box.width} × ${box.height}`)"""
+        )
+        assert not small
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.close()
 
 
 CONTRAST = """() => {

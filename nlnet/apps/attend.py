@@ -1,7 +1,9 @@
 """`nlnet attend`: where a run's non-local blocks look in a video, as pictures and as numbers."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,15 @@ import numpy as np
 from torch import Tensor
 
 from nlnet.apps.attention_figures import Gaze, strip
-from nlnet.apps.attention_film import film, write_gif, write_mp4
+from nlnet.apps.attention_film import film, pace, write_gif, write_mp4
 from nlnet.apps.cli import print_json
 from nlnet.apps.commands import load_network
 from nlnet.apps.console import OUT, table
+from nlnet.apps.footage import cut_video, middle_view, score_view
 from nlnet.attention import Observation, observe
-from nlnet.data import TestTransform, TestViews, VideoItem, VideoList, normalize
+from nlnet.data import normalize
 from nlnet.engine.config import Config
 from nlnet.engine.distributed import world
-from nlnet.engine.evaluate import score_views, testing_window
-from nlnet.engine.loading import sampling
 from nlnet.engine.rundir import Checkpoint, write_json
 from nlnet.models import VideoResNet
 from nlnet.surgery import nonlocal_blocks
@@ -38,6 +39,8 @@ class View:
     of: int
     start: int
     """The video's frame at which the clip starts."""
+    seconds: tuple[float, ...] | None = None
+    """When each frame is shown in the video, where that is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,39 +79,21 @@ class Sight:
 
 def view_of(video: Path, config: Config, number: int | None = None) -> View:
     """View `number` of a video under the run's test settings; the centre crop of the middle clip if None."""
-    test, (frames, stride) = config.test, sampling(config)
-    views = TestViews(
-        VideoList(items=(VideoItem(path=video, label=None),), classes=(), source=video),
-        length=frames,
-        stride=stride,
-        num_clips=test.clips,
-        protocol=test.protocol,
-        transform=TestTransform(test.crop, test.short_side, test.crops, test.protocol),
-    )[0]
-    if views.clips is None:
-        raise ValueError(views.failure)
-    total, crops = len(views.clips), len(views.clips) // len(views.starts)
-    number = (len(views.starts) - 1) // 2 * crops + crops // 2 if number is None else number
+    test, footage = config.test, cut_video(video, config)
+    total = len(footage)
+    number = middle_view(test.clips, test.crops) if number is None else number
     if not 0 <= number < total:
         raise ValueError(
-            f"--view: got {number}, expected 0 to {total - 1}: {len(views.starts)} clips × {crops} crops"
+            f"--view: got {number}, expected 0 to {total - 1}: {test.clips} clips × {test.crops} crops"
         )
-    return View(video, views.clips[number], number, total, views.starts[number // crops])
+    start = footage.numbers[number // test.crops][0]
+    return View(video, footage.view(number), number, total, start, footage.seconds(number))
 
 
 def sight(model: VideoResNet, checkpoint: Checkpoint, view: View) -> Sight:
     """Score one view and look at it (in float32)."""
-    config, device = checkpoint.config, next(model.parameters()).device
-    (scores,) = score_views(
-        model,
-        view.clip[None],
-        window=testing_window(model, config, config.test),
-        data=config.data,
-        device=device,
-        precision=config.training.precision,
-        score=config.training.loss,
-    )
-    best = scores.sort(descending=True)
+    config = checkpoint.config
+    best = score_view(model, config, view.clip).sort(descending=True)
     ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     folder = view.video.absolute().parent.name
     return Sight(
@@ -146,7 +131,7 @@ def run_attend(
     paths = chosen(seen.observation.paths, blocks)
     positions = asked or seen.observation.strongest(queries, paths[-1])
     gazes = seen.gazes(positions, paths)
-    out = out or (run if run.is_dir() else run.parent) / "attention" / video.stem
+    out = out or folder_of(video, (run if run.is_dir() else run.parent) / "attention")
     numbers = as_numbers(
         seen, gazes, run=run, chosen_by="--at" if asked else f"the strongest response of {paths[-1]}"
     )
@@ -157,6 +142,26 @@ def run_attend(
         print_json(numbers)
     else:
         show(seen, gazes, numbers["files"], out)
+
+
+def folder_of(video: Path, root: Path) -> Path:
+    """Where the files about a video go: `root`/STEM, or PARENT_STEM and then STEM-2, … where another video has that."""
+    names = chain(
+        [video.stem, f"{video.absolute().parent.name}_{video.stem}"], (f"{video.stem}-{n}" for n in count(2))
+    )
+    return next(root / name for name in names if holds(root / name, video))
+
+
+def holds(folder: Path, video: Path) -> bool:
+    """Whether a folder is free for this video: not there yet, or about this video already."""
+    numbers = folder / "attention.json"
+    if not numbers.exists():
+        return not folder.exists()
+    try:
+        told = json.loads(numbers.read_text())["video"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return Path(told).resolve() == video.resolve()
 
 
 def position_of(text: str) -> tuple[int, ...]:
@@ -183,9 +188,9 @@ def chosen(paths: Sequence[str], wanted: Sequence[str]) -> list[str]:
 def write_pictures(seen: Sight, gazes: Sequence[Gaze], out: Path, *, top: int) -> list[Path]:
     """attention.png, .gif and .mp4 under `out`."""
     strip(seen.frames, gazes, out / "attention.png", title=seen.title, top=top)
-    pictures = film(seen.frames, gazes)
-    write_gif(pictures, out / "attention.gif")
-    write_mp4(pictures, out / "attention.mp4")
+    pictures, rate = film(seen.frames, gazes), pace(seen.view.seconds)
+    write_gif(pictures, out / "attention.gif", rate)
+    write_mp4(pictures, out / "attention.mp4", rate)
     return [out / f"attention.{kind}" for kind in ("png", "gif", "mp4")]
 
 
@@ -198,6 +203,7 @@ def as_numbers(seen: Sight, gazes: Sequence[Gaze], *, run: Path, chosen_by: str)
         "clip": {"size": list(seen.observation.grid), "coordinates": "t, y, x: clip frame, row, column"},
         "classes": dict(list(seen.scores.items())[:5]),
         "label": seen.label,
+        "film": {"frames_per_second": float(pace(seen.view.seconds))},
         "positions_chosen_by": chosen_by,
         "gazes": [
             {
@@ -206,6 +212,7 @@ def as_numbers(seen: Sight, gazes: Sequence[Gaze], *, run: Path, chosen_by: str)
                 "query_cell": list(seen.observation.query_cell(gaze.block, gaze.position)),
                 "query_centre": list(seen.observation.query_centre(gaze.block, gaze.position)),
                 "signed": gaze.signed,
+                "places_exact": seen.observation.exact(gaze.block),
                 "centres": dict(zip("tyx", (c.tolist() for c in gaze.centres), strict=True)),
                 "weights": gaze.weights.tolist(),
                 "strongest": [{"weight": w, "centre": list(c)} for w, c in gaze.strongest(TOP)],
@@ -226,6 +233,12 @@ def show(seen: Sight, gazes: Sequence[Gaze], files: Sequence[str], out: Path) ->
     view = f"view {seen.view.number} of {seen.view.of}, from frame {seen.view.start} of the video"
     columns = ["block", "from t, y, x", "strongest weight", "at t, y, x", "keys"]
     OUT.print(table(f"{seen.title}; {view}", columns, rows))
+    guessed = [g for g in dict.fromkeys(gaze.block for gaze in gazes) if not seen.observation.exact(g)]
+    if guessed:
+        OUT.print(
+            f"[yellow]places estimated from sizes:[/yellow] {', '.join(guessed)}. The network moves cells before these "
+            "blocks in a way that is not followed."
+        )
     OUT.print(
         table(
             f"written to {out}",

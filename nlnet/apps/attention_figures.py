@@ -19,7 +19,7 @@ from nlnet.apps.figures import save
 from nlnet.hosts import NAME
 
 SHOWN = 8
-"""Frames of a strip at most."""
+"""Frames of a strip, unless its queries lie in more of them."""
 MAX_LINES = 40
 STAR = "#35e0ff"
 WARM, COLD = (255, 176, 0), (60, 140, 255)
@@ -91,13 +91,18 @@ def heated(frames: np.ndarray, gaze: Gaze) -> np.ndarray:
 
 
 def shown_frames(count: int, queries: Sequence[int], limit: int = SHOWN) -> list[int]:
-    """At most `limit` frames of `count`, evenly spread, the nearest ones moved so that the queries' frames are among them."""
+    """At most `limit` frames of `count`, evenly spread, the nearest ones moved so that the queries' frames are among them.
+
+    More where the queries lie in more frames than that: all of these are shown.
+    """
+    wanted = dict.fromkeys(queries)
+    limit = max(limit, len(wanted))
     if count <= limit:
         return list(range(count))
     chosen = [round((i + 0.5) * count / limit - 0.5) for i in range(limit)]
-    for query in dict.fromkeys(queries[:limit]):
+    for query in wanted:
         if query not in chosen:
-            free = [i for i in range(limit) if chosen[i] not in queries]
+            free = [i for i in range(limit) if chosen[i] not in wanted]
             chosen[min(free, key=lambda i: abs(chosen[i] - query))] = query
     return sorted(chosen)
 

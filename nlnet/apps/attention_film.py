@@ -13,7 +13,22 @@ from nlnet.engine.rundir import atomically
 
 PANEL = 256
 """Pixels that the side of a panel comes near to, by a whole factor."""
-FPS = 4
+SLOWEST, FASTEST = 2, 12
+"""Frames a second of a film: eyes that go to and fro between panels need some time for each."""
+UNKNOWN = Fraction(4)
+"""The rate where the video does not say its own."""
+
+
+def pace(seconds: Sequence[float] | None) -> Fraction:
+    """Frames a second of a clip whose frames are shown at these moments of the video, within `SLOWEST` and `FASTEST`.
+
+    By the median gap: a clip may go on from the video's end at its beginning.
+    """
+    gaps = np.diff(seconds or ())
+    gaps = gaps[gaps > 0]
+    if not len(gaps):
+        return UNKNOWN
+    return Fraction(float(np.clip(1 / np.median(gaps), SLOWEST, FASTEST))).limit_denominator(1001)
 
 
 def film(frames: np.ndarray, gazes: Sequence[Gaze]) -> np.ndarray:
@@ -49,8 +64,8 @@ def _panel(name: str, pictures: np.ndarray, position: tuple[int, int, int], fact
     return np.stack(made)
 
 
-def write_gif(pictures: np.ndarray, path: Path) -> None:
-    """Each frame in its own 256 colours, dithered; it plays for ever."""
+def write_gif(pictures: np.ndarray, path: Path, rate: Fraction = UNKNOWN) -> None:
+    """Each frame in its own 256 colours, dithered, for 1/`rate` s; it plays for ever."""
     images = []
     for picture in pictures:
         image = Image.fromarray(picture)
@@ -58,19 +73,24 @@ def write_gif(pictures: np.ndarray, path: Path) -> None:
     atomically(
         path,
         lambda temporary: images[0].save(
-            temporary, format="GIF", save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=round(1000 / rate),
+            loop=0,
         ),
     )
 
 
-def write_mp4(pictures: np.ndarray, path: Path) -> None:
-    """H.264 in 4:2:0, which wants even sides: an odd one gets a white line."""
+def write_mp4(pictures: np.ndarray, path: Path, rate: Fraction = UNKNOWN) -> None:
+    """H.264 at `rate` frames a second in 4:2:0, which wants even sides: an odd one gets a white line."""
     height, width = pictures.shape[1:3]
     even = np.pad(pictures, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
 
     def write(temporary: Path) -> None:
         with av.open(str(temporary), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "18"})
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
             stream.height, stream.width, stream.pix_fmt = even.shape[1], even.shape[2], "yuv420p"
             for picture in even:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -18,6 +18,7 @@ import torch
 from nlnet.apps.explorer.server import MODULES, page_file
 from nlnet.apps.explorer.session import Session
 from nlnet.apps.explorer.wire import byte_rows
+from nlnet.apps.footage import middle_view
 from nlnet.attention import Observation
 from nlnet.engine.rundir import write_text
 
@@ -48,8 +49,7 @@ def export_page(
     entries = {}
     for run, video in pairs:
         facts = index["runs"][run]
-        view = (facts["clips"] - 1) // 2 * facts["crops"] + facts["crops"] // 2
-        entry = kept_view(session, run, video, view, grid)
+        entry = kept_view(session, run, video, middle_view(facts["clips"], facts["crops"]), grid)
         for number in range(counts[run]):
             entry["scores"].append([round(p, 6) for p in session.scores(run, video, number)])
             done += 1

@@ -11,6 +11,7 @@ given, as on loopback any user of this machine can.
 """
 
 import ipaddress
+import logging
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+BROKEN = "The explorer failed at this; the terminal that it runs in says how."
+LOG = logging.getLogger(__name__)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -73,7 +76,11 @@ def is_address(name: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware: refuses with 403 and a reason, and puts `HEADERS` on every answer."""
+    """ASGI middleware: refuses with 403 and a reason, and puts `HEADERS` on every answer.
+
+    Also on the answer to an error that nobody expected, a 500: it says that there was one and no more, and the log has
+    the rest.
+    """
 
     def __init__(self, app: ASGIApp, *, names: frozenset[str], loopback: bool) -> None:
         self.app, self.names, self.loopback = app, names, loopback
@@ -84,12 +91,22 @@ class Guard:
             return
         if scope["type"] != "http":  # there are no web sockets here
             return
+        begun = False
 
         async def send_guarded(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
         why = refusal(Headers(scope=scope), scheme=scope["scheme"], names=self.names, loopback=self.loopback)
         app = self.app if why is None else JSONResponse({"error": why}, status_code=403)
-        await app(scope, receive, send_guarded)
+        try:
+            await app(scope, receive, send_guarded)
+        except Exception:
+            LOG.exception("error in %s %s", scope["method"], scope["path"])
+            if begun:
+                raise
+            failed = JSONResponse({"error": BROKEN}, status_code=500)
+            await failed(scope, receive, send_guarded)

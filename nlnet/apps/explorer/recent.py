@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """The latest `capacity` values, by key. Threads may share it.
+    """The latest `capacity` values, none of them None, by key. Threads may share it.
 
     Values are made one at a time under `making`, which several caches may share; what is kept already is had
     without waiting for it.
@@ -23,22 +23,24 @@ class Recent(Generic[K, V]):
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of `key`, made by `make` if it is not there. An error of `make` is passed on and not kept."""
-        try:
-            return self._find(key)
-        except KeyError:
-            pass
+        kept = self.find(key)
+        if kept is not None:
+            return kept
         with self._making:
-            try:  # another thread may have made it meanwhile
-                return self._find(key)
-            except KeyError:
-                value = make()
+            kept = self.find(key)  # another thread may have made it meanwhile
+            if kept is not None:
+                return kept
+            value = make()
             with self._looking:
                 self._values[key] = value
                 while len(self._values) > self.capacity:
                     self._values.popitem(last=False)
             return value
 
-    def _find(self, key: K) -> V:
+    def find(self, key: K) -> V | None:
+        """The value of `key` if it is there."""
         with self._looking:
+            if key not in self._values:
+                return None
             self._values.move_to_end(key)
             return self._values[key]

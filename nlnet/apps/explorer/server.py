@@ -15,8 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from nlnet.apps.explorer.guard import Guard
-from nlnet.apps.explorer.session import NotHere, Session, Unreadable
-from nlnet.apps.explorer.uploads import UploadRefused, Uploads
+from nlnet.apps.explorer.session import NotHere, Session
+from nlnet.apps.explorer.uploads import LARGEST_FRAMES, UploadRefused, Uploads
+from nlnet.apps.footage import TooLarge, Unreadable
 
 MODULES = (
     "scene.js",
@@ -25,6 +26,10 @@ MODULES = (
     "heat.js",
     "figure.js",
     "panels.js",
+    "player.js",
+    "predictions.js",
+    "latest.js",
+    "stage.js",
     "pane.js",
     "toolbar.js",
     "app.js",
@@ -79,16 +84,16 @@ def create_app(session: Session, uploads: Uploads, *, names: frozenset[str], loo
         path = await uploads.receive(request.stream(), int(announced) if announced.isdecimal() else None)
         name = shown_name(request.headers.get("x-file-name", ""))
         try:
-            video = await run_in_threadpool(session.add, path, name)
+            video = await run_in_threadpool(session.add, path, name, LARGEST_FRAMES)
         except Exception:
             uploads.discard(path)
             raise
         return {"video": video, "name": name}
 
     app.add_exception_handler(NotHere, problem(404))
-    app.add_exception_handler(Unreadable, problem(422))
+    app.add_exception_handler(Unreadable, unreadable)
+    app.add_exception_handler(TooLarge, problem(413))
     app.add_exception_handler(ValueError, problem(400))
-    app.add_exception_handler(Exception, problem(500))
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(UploadRefused, refused)
     app.add_exception_handler(RequestValidationError, misunderstood)
@@ -123,10 +128,14 @@ def problem(status: int) -> Any:
     """A handler that answers with the error's own message."""
 
     async def handle(request: Request, error: Exception) -> JSONResponse:
-        message = str(error) if status != 500 else f"{type(error).__name__}: {error}"
-        return JSONResponse({"error": message}, status_code=status)
+        return JSONResponse({"error": str(error)}, status_code=status)
 
     return handle
+
+
+async def unreadable(request: Request, error: Any) -> JSONResponse:
+    """The reason without the path: that of an upload is this machine's own affair."""
+    return JSONResponse({"error": error.reason}, status_code=422)
 
 
 async def refused(request: Request, error: Any) -> JSONResponse:

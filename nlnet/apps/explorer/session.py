@@ -11,18 +11,15 @@ from threading import Lock
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nlnet.apps.commands import load_network
 from nlnet.apps.explorer.recent import Recent
 from nlnet.apps.explorer.wire import floats, picture_url
+from nlnet.apps.footage import Footage, cut_video, score_view
 from nlnet.attention import Observation, observe
-from nlnet.data import TestTransform, TestViews, Video, VideoItem, VideoList, normalize
-from nlnet.data.clips import test_clips
-from nlnet.data.dataset import Extent
-from nlnet.data.framefolder import open_video
+from nlnet.data import normalize
 from nlnet.engine.config import Config
-from nlnet.engine.evaluate import EvaluationError, score_views, testing_window
+from nlnet.engine.evaluate import EvaluationError
 from nlnet.engine.loading import sampling
 from nlnet.models import VideoResNet
 from nlnet.surgery import nonlocal_blocks
@@ -32,10 +29,6 @@ SUGGESTIONS = 5
 
 class NotHere(ValueError):
     """A run, a video or a view that this session does not have."""
-
-
-class Unreadable(ValueError):
-    """A video that cannot be read: the message is the reason and what to do about it, without the path."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +43,13 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Footage:
-    """The views of one video as one run cuts them, and where their frames come from."""
+class Source:
+    """A video that can be asked for."""
 
-    views: Tensor
-    """uint8 (V, 3, T, H, W), clips outermost, crops inside."""
-    numbers: tuple[tuple[int, ...], ...]
-    """Of each clip: which frames of the video it takes."""
-    times_seconds: tuple[float, ...] | None
-    """Of every frame of the video; None for a folder of frames, whose rate nobody says."""
+    path: Path
+    name: str
+    limit_bytes: int | None
+    """What its frames may take (`footage.check_size`); None for those that were named on the command line."""
 
 
 def load_run(path: Path, name: str, checkpoint: str, device: torch.device) -> Run:
@@ -77,7 +68,8 @@ class Session:
         if not runs:
             raise ValueError("no run to explore: name a run directory or a .safetensors checkpoint")
         self.runs, self.device = tuple(runs), device
-        self._videos = [(path, path.name) for path in videos]
+        self._videos = [Source(path, path.name, None) for path in videos]
+        self._adding = Lock()
         one_at_a_time = Lock()
         self._footage: Recent[tuple[Any, ...], Footage] = Recent(3, Lock())
         self._observations: Recent[tuple[int, int, int], Observation] = Recent(8, one_at_a_time)
@@ -85,24 +77,28 @@ class Session:
 
     def index(self) -> dict[str, Any]:
         """Names and sizes of everything that can be asked for."""
-        return {"runs": [describe(run) for run in self.runs], "videos": [name for _, name in self._videos]}
+        return {
+            "runs": [describe(run) for run in self.runs],
+            "videos": [video.name for video in self._videos],
+        }
 
-    def add(self, path: Path, name: str) -> int:
-        """Take a video up under a name; its number. Unreadable if it cannot be read; then it is not taken up."""
-        self._cut(self.runs[0], path)
-        self._videos.append((path, name))
-        return len(self._videos) - 1
+    def add(self, path: Path, name: str, limit_bytes: int | None = None) -> int:
+        """Take a video up under a name; its number. Unreadable or TooLarge if it cannot be; then it is not taken up."""
+        video = Source(path, name, limit_bytes)
+        self._cut(self.runs[0], video)
+        with self._adding:
+            self._videos.append(video)
+            return len(self._videos) - 1
 
     def clip(self, run: int, video: int, view: int) -> dict[str, Any]:
         """The frames of a view as the network gets them (before normalisation), their numbers and times."""
-        chosen, footage = self._view(run, video, view)
-        numbers, times = footage.numbers[view // chosen.config.test.crops], footage.times_seconds
-        frames = footage.views[view].unbind(1)
+        _, footage = self._view(run, video, view)
+        frames, seconds = footage.view(view), footage.seconds(view)
         return {
-            "size": list(footage.views.shape[2:]),
-            "frames": [picture_url(frame) for frame in frames],
-            "numbers": list(numbers),
-            "seconds": None if times is None else [round(times[n], 4) for n in numbers],
+            "size": list(frames.shape[1:]),
+            "frames": [picture_url(frame) for frame in frames.unbind(1)],
+            "numbers": list(footage.numbers[view // footage.crops]),
+            "seconds": None if seconds is None else [round(moment, 4) for moment in seconds],
         }
 
     def blocks(self, run: int, video: int, view: int) -> list[dict[str, Any]]:
@@ -123,42 +119,40 @@ class Session:
 
     def scores(self, run: int, video: int, view: int) -> list[float]:
         """The probability of every class for one view, by the code of `nlnet test`."""
+        kept = self._scores.find((run, video, view))
+        if kept is not None:  # the video is not looked at: its pixels may be gone
+            return kept
         chosen, footage = self._view(run, video, view)
-        return self._scores.get((run, video, view), lambda: self._scored(chosen, footage.views[view]))
+
+        def score() -> list[float]:
+            try:
+                return score_view(chosen.model, chosen.config, footage.view(view)).tolist()
+            except EvaluationError as error:
+                raise EvaluationError(f"{chosen.name}: {error}") from None
+
+        return self._scores.get((run, video, view), score)
 
     def observation(self, run: int, video: int, view: int) -> Observation:
         """What every block compared in this view. ValueError where the network has no block."""
+        kept = self._observations.find((run, video, view))
+        if kept is not None:
+            return kept
         chosen, footage = self._view(run, video, view)
 
         def look() -> Observation:
             data = chosen.config.data
-            clip = normalize(footage.views[view : view + 1].to(self.device), data.mean, data.std)
+            clip = normalize(footage.view(view)[None].to(self.device), data.mean, data.std)
             return observe(chosen.model, clip)
 
         return self._observations.get((run, video, view), look)
-
-    def _scored(self, run: Run, view: Tensor) -> list[float]:
-        config = run.config
-        scores = score_views(
-            run.model,
-            view[None],
-            window=testing_window(run.model, config, config.test),
-            data=config.data,
-            device=self.device,
-            precision=config.training.precision,
-            score=config.training.loss,
-        )[0]
-        if not torch.isfinite(scores).all():
-            raise EvaluationError(f"{run.name}: the network's scores are not finite numbers")
-        return scores.tolist()
 
     def _view(self, run: int, video: int, view: int) -> tuple[Run, Footage]:
         chosen = self._run(run)
         if not 0 <= video < len(self._videos):
             raise NotHere(f"video {video}: there are {len(self._videos)}, counted from 0")
-        footage = self._cut(chosen, self._videos[video][0])
-        if not 0 <= view < len(footage.views):
-            raise NotHere(f"view {view}: {chosen.name} has {len(footage.views)} of a video, counted from 0")
+        footage = self._cut(chosen, self._videos[video])
+        if not 0 <= view < len(footage):
+            raise NotHere(f"view {view}: {chosen.name} has {len(footage)} of a video, counted from 0")
         return chosen, footage
 
     def _run(self, run: int) -> Run:
@@ -166,40 +160,13 @@ class Session:
             raise NotHere(f"run {run}: there are {len(self.runs)}, counted from 0")
         return self.runs[run]
 
-    def _cut(self, run: Run, path: Path) -> Footage:
+    def _cut(self, run: Run, video: Source) -> Footage:
         """The same footage serves runs that cut alike."""
-        length, stride = sampling(run.config)
-        test = run.config.test
-        key = (path, length, stride, test.model_dump_json(exclude={"views_at_once"}))
-        return self._footage.get(key, lambda: cut_video(path, run.config))
-
-
-def cut_video(path: Path, config: Config) -> Footage:
-    """All views of a video, as `nlnet test` cuts them. Unreadable if it cannot be read."""
-    (length, stride), test = sampling(config), config.test
-    item = VideoItem(path=path, label=None)
-    views = TestViews(
-        VideoList(items=(item,), classes=(), source=path),
-        length=length,
-        stride=stride,
-        num_clips=test.clips,
-        protocol=test.protocol,
-        transform=TestTransform(test.crop, test.short_side, test.crops, test.protocol),
-    )[0]
-    if views.clips is None:
-        raise Unreadable((views.failure or "").removeprefix(f"{path}: "))
-    with open_video(item) as video:
-        extent = Extent.of(video)
-        times = tuple(video.times_seconds) if isinstance(video, Video) else None
-    numbers = test_clips(
-        extent.num_frames,
-        test.clips,
-        length=length,
-        stride=stride,
-        protocol=test.protocol,
-        rate=extent.rate,
-    )
-    return Footage(views.clips, tuple(map(tuple, numbers)), times)
+        test = run.config.test.model_dump_json(exclude={"views_at_once"})
+        key = (video.path, *sampling(run.config), test)
+        return self._footage.get(
+            key, lambda: cut_video(video.path, run.config, limit_bytes=video.limit_bytes)
+        )
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -216,11 +183,15 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 def describe_block(seen: Observation, path: str, pairwise: str) -> dict[str, Any]:
-    """Where a block's keys and queries lie in the clip (centres along t, y and x), and what it compares with."""
+    """Where a block's keys and queries lie in the clip (centres along t, y and x), and what it compares with.
+
+    `exact`: whether these places were followed through the network, or estimated from the sizes of its maps.
+    """
     return {
         "path": path,
         "pairwise": pairwise,
         "signed": seen.signed(path),
+        "exact": seen.exact(path),
         "keys": [axis.tolist() for axis in seen.centres(path)],
         "queries": [query_centres(seen, path, axis) for axis in range(len(seen.grid))],
         "strongest": [list(position) for position in seen.strongest(SUGGESTIONS, path)],

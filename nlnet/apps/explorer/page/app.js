@@ -1,9 +1,10 @@
 // The page: its state, the panes that show it, and what happens to it.
 
+import { pngOf } from "./figure.js";
 import { Pane } from "./pane.js";
 import { fitted } from "./scene.js";
 import { openSource } from "./source.js";
-import { read, written } from "./state.js";
+import { found, read, written } from "./state.js";
 import { connect, drawToolbar } from "./toolbar.js";
 
 const source = openSource();
@@ -24,14 +25,23 @@ function viewOf(run) {
   return { facts, clip: same[0], crop: same[1], view: same[0] * facts.crops + same[1] };
 }
 
-// What the state may not say: a run or a video that is not there.
+function runNames() {
+  return index.runs.map((run) => run.name);
+}
+
+// What a link may not mean: a run or a video that is not here. It is told, and another one shown.
 function corrected() {
-  const within = (value, count, otherwise) => (value < count ? value : otherwise);
-  const missing = state.video >= index.videos.length && index.videos.length > 0;
-  state.video = within(state.video, index.videos.length, 0);
-  state.run = within(state.run, index.runs.length, 0);
-  state.with = within(state.with, index.runs.length, -1);
-  if (missing) say("The video of this link is not here; this is the first one.");
+  const told = [];
+  const lists = [["video", "video", index.videos], ["run", "run", runNames()], ["with", "second run", runNames()]];
+  for (const [what, noun, names] of lists) {
+    const name = state[`${what}-name`];
+    const { number, here } = found(state, what, names);
+    state = { ...state, [what]: here || what !== "with" ? number : -1, [`${what}-name`]: "" };
+    if (here) continue;
+    const instead = what === "with" ? "nothing is compared" : name ? `this is ${names[number]}` : "this is the first one";
+    told.push(`The ${noun} of this link${name ? `, ${name},` : ""} is not here${names.length ? `; ${instead}` : ""}.`);
+  }
+  if (told.length) say(told.join(" "));
 }
 
 function set(patch) {
@@ -77,11 +87,7 @@ async function query(mine) {
   await Promise.all(
     panes
       .filter((pane) => pane.clip)
-      .map((pane) => {
-        const there = fitted(state.at, size, pane.clip.size);
-        const known = pane.answer?.asked.join() === there.join();
-        return known ? null : pane.ask(there);
-      }),
+      .map((pane) => pane.ask(fitted(state.at, size, pane.clip.size))),
   );
   // a page in a file knows some positions only: the query moves to the one that was answered
   if (mine === turn && first.answer && first === panes[0]) state.at = first.answer.at;
@@ -101,7 +107,8 @@ function now() {
 }
 
 function keep() {
-  const hash = written(state);
+  const [video, run, second] = [index.videos[state.video], runNames()[state.run], runNames()[state.with]];
+  const hash = written({ ...state, "video-name": video ?? "", "run-name": run ?? "", "with-name": second ?? "" });
   if (hash !== location.hash && !(hash === "#" && location.hash === "")) history.replaceState(null, "", hash);
   document.title = index.videos.length ? `${index.videos[state.video]} · nlnet explore` : "nlnet explore";
 }
@@ -118,15 +125,17 @@ function say(words) {
   byName("message").hidden = !words;
 }
 
-async function upload(file) {
+// Take the first of some files up. Only one at a time is shown, so the others would go by unnoticed.
+async function upload([file, ...others]) {
   const limit = index.upload_limit;
   if (file.size > limit) return say(`${file.name} is larger than the limit of ${limit / 1e6} MB (--upload-limit).`);
   byName("drop").hidden = true;
   say(`Taking ${file.name} up…`);
   try {
-    const { video, name } = await source.upload(file);
-    index.videos[video] = name;
+    const { video } = await source.upload(file);
+    index = await source.index(); // other pages may have added videos too
     await set({ video, at: null });
+    if (others.length) say(`Of ${others.length + 1} files ${file.name} is taken up alone: drop one video at a time.`);
   } catch (error) {
     say(`${file.name}: ${error.message}`);
   }
@@ -145,23 +154,22 @@ function takeFiles() {
   addEventListener("drop", (event) => {
     event.preventDefault();
     byName("drop").hidden = true;
-    const [file] = event.dataTransfer.files;
-    if (file) upload(file);
+    if (event.dataTransfer.files.length) upload(event.dataTransfer.files);
   });
   const input = byName("file");
   for (const id of ["add", "choose"]) byName(id).addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
-    if (input.files.length) upload(input.files[0]);
+    if (input.files.length) upload([...input.files]);
     input.value = "";
   });
 }
 
 async function download() {
-  const pane = panes.find((one) => one.answer);
-  if (!pane) return say("There is no picture yet.");
+  const shown = panes.filter((pane) => pane.answer);
+  if (!shown.length) return say("There is no picture yet.");
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await pane.png());
-  link.download = `${index.videos[state.video].replace(/\.\w+$/, "")}-${pane.block().path}-${state.at.join("-")}.png`;
+  link.href = URL.createObjectURL(await pngOf(shown.map((pane) => pane.sheet())));
+  link.download = `${index.videos[state.video].replace(/\.\w+$/, "")}-${shown[0].block().path}-${state.at.join("-")}.png`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
@@ -174,6 +182,17 @@ async function copyLink() {
   } catch {
     say(`The link to this view: ${location.href}`);
   }
+}
+
+// Show what an address says, which may be a video that came after this page was opened.
+async function follow() {
+  say("");
+  try {
+    index = await source.index();
+  } catch (error) {
+    return say(error.message);
+  }
+  await render();
 }
 
 async function start() {
@@ -191,7 +210,7 @@ async function start() {
   });
   addEventListener("hashchange", () => {
     state = read(location.hash);
-    render();
+    follow();
   });
   byName("add").hidden = !source.live;
   byName("origin").textContent = source.live

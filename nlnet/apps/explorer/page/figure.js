@@ -200,17 +200,27 @@ function starAt({ x, y }) {
   return element("polygon", { class: "star", points: points.join(" "), fill: "#fff", stroke: DARK, "stroke-width": 1.5 });
 }
 
-// The picture as a PNG, twice as large as it is shown, on white, with a line of text under it.
-export async function pngOf(svg, text) {
-  const [width, height, margin] = [Number(svg.getAttribute("width")), Number(svg.getAttribute("height")), 16];
-  const [fullWidth, fullHeight] = [width + 2 * margin, height + 2 * margin + 24];
-  const copy = svg.cloneNode(true);
-  for (const [name, value] of Object.entries({ x: margin, y: margin, color: "#1c1e22" })) copy.setAttribute(name, value);
-  const words = element("text", { x: margin, y: fullHeight - margin, "font-size": 13, fill: "#1c1e22" });
-  words.setAttribute("font-family", "system-ui, sans-serif");
-  words.append(text);
-  const ground = element("rect", { width: fullWidth, height: fullHeight, fill: "#fff" });
-  const sheet = element("svg", { width: fullWidth, height: fullHeight }, ground, copy, words);
+// Figures as one PNG, twice as large as they are shown, on white, one under the other, each {svg, text} with its line
+// of text below.
+export async function pngOf(figures) {
+  const margin = 16;
+  const ground = element("rect", { width: "100%", height: "100%", fill: "#fff" });
+  const sheet = element("svg", {}, ground);
+  let [fullWidth, fullHeight] = [0, 0];
+  for (const { svg, text } of figures) {
+    const [width, height] = ["width", "height"].map((name) => Number(svg.getAttribute(name)));
+    const copy = svg.cloneNode(true);
+    const place = { x: margin, y: fullHeight + margin, color: "#1c1e22" };
+    for (const [name, value] of Object.entries(place)) copy.setAttribute(name, value);
+    fullWidth = Math.max(fullWidth, width + 2 * margin);
+    fullHeight += height + 2 * margin + 24;
+    const words = element("text", { x: margin, y: fullHeight - margin, "font-size": 13, fill: "#1c1e22" });
+    words.setAttribute("font-family", "system-ui, sans-serif");
+    words.append(text);
+    sheet.append(copy, words);
+  }
+  sheet.setAttribute("width", fullWidth);
+  sheet.setAttribute("height", fullHeight);
   const image = new Image();
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(sheet))}`;
   await image.decode();

@@ -1,9 +1,15 @@
 // One run and what it makes of the view: the figure with its query, and the panels. Two panes compare two runs.
 
-import { Figure, pngOf } from "./figure.js";
+import { Figure } from "./figure.js";
 import { heatMaps } from "./heat.js";
-import { Player, blockName, drawBlocks, drawKeys, drawPredictions, html } from "./panels.js";
-import { fitted, keyAt, peak, shownPlace, shownWeight, stepped, strongest } from "./scene.js";
+import { Latest } from "./latest.js";
+import { blockName, drawBlocks, drawKeys, html } from "./panels.js";
+import { Player } from "./player.js";
+import { Predictions } from "./predictions.js";
+import { fitted, peak, shownPlace, shownWeight, strongest } from "./scene.js";
+import { listen } from "./stage.js";
+
+const GUESS = "The network moves cells before this block in a way that is not followed, so where its keys lie is estimated from the sizes of its maps";
 
 export class Pane {
   // `set(patch)` changes the page's state; `size()` is that of the first run's clip, in which the state's query is.
@@ -14,15 +20,28 @@ export class Pane {
     this.stage = this.part(".stage");
     this.figure = new Figure(this.part(".strip"));
     this.player = new Player(this.part(".player"), (frame) => set({ frame }));
-    this.scores = new Map();
-    this.listen();
+    this.predictions = new Predictions(
+      this.part(".predictions"),
+      source,
+      (view) => set({ clip: Math.floor(view / this.facts.crops), crop: view % this.facts.crops, at: null, frame: -1 }),
+      (words) => this.tell("scores", words),
+    );
+    this.questions = new Latest(
+      (at) => source.rows(this.run, this.state.video, this.view, at),
+      (answer, at, last) => this.take({ ...answer, asked: at }, last),
+      (error) => this.tell("rows", error.message),
+    );
+    this.news = {};
+    listen(this);
     this.resized = new ResizeObserver(() => this.clip && this.width !== this.stage.clientWidth && this.layOut());
     this.resized.observe(this.stage);
   }
 
   close() {
-    this.key = this.scored = "";
-    this.player.stop();
+    this.key = "";
+    this.questions.forget();
+    this.predictions.close();
+    this.player.halt();
     this.resized.disconnect();
     this.root.remove();
   }
@@ -46,7 +65,9 @@ export class Pane {
   async load(run, video, view, key) {
     this.clip = this.blocks = this.answer = null;
     delete this.stage.dataset.answer;
-    this.part(".notice").hidden = true;
+    this.questions.forget();
+    this.news = {};
+    this.tell("view", "");
     this.root.classList.add("loading");
     try {
       this.say("Reading the video…");
@@ -58,9 +79,9 @@ export class Pane {
       const blocks = await this.source.blocks(run, video, view);
       if (key !== this.key) return;
       this.blocks = blocks;
-      if (!blocks.length) this.warn("This network has no non-local block: there is a prediction, but no row to look at.");
+      if (!blocks.length) this.tell("view", "This network has no non-local block: there is a prediction, but no row to look at.");
     } catch (error) {
-      if (key === this.key) this.warn(error.message);
+      if (key === this.key) this.tell("view", error.message);
     }
     if (key !== this.key) return;
     this.say("");
@@ -71,10 +92,12 @@ export class Pane {
     this.part(".busy").textContent = words;
   }
 
-  warn(words) {
+  // What keeps something from being shown, by what that is: the "view", its "rows", its "scores"; "" when it is there.
+  tell(what, words) {
+    this.news[what] = words;
+    const told = [...new Set(Object.values(this.news))].filter(Boolean).join(" ");
     const notice = this.part(".notice");
-    notice.textContent = words;
-    notice.hidden = false;
+    if (notice.textContent !== told) notice.textContent = told;
   }
 
   layOut() {
@@ -82,7 +105,7 @@ export class Pane {
     if (!this.width) return; // not on screen; the observer calls again when it is
     this.figure.setClip(this.clip, this.width);
     this.player.setClip(this.clip, Math.min(this.part(".player").clientWidth, 288));
-    this.player.show(Math.max(this.state.frame, 0));
+    this.player.show(this.player.playing ? this.player.now : Math.max(this.state.frame, 0));
     this.stage.setAttribute(
       "aria-label",
       `${this.clip.frames.length} frames of the clip. Arrow keys move the query, Page Up and Page Down change the frame.`,
@@ -104,22 +127,22 @@ export class Pane {
     return this.block()?.signed ? this.state.sign : "positive";
   }
 
-  // Ask for the rows of a position of this run's clip.
+  // Ask for the rows of a position of this run's clip. Done when the latest position asked for has its answer.
   async ask(at) {
-    if (!this.blocks?.length) return;
-    const key = this.key;
-    try {
-      const answer = await this.source.rows(this.run, this.state.video, this.view, at);
-      if (key === this.key) this.answer = { ...answer, asked: at };
-    } catch (error) {
-      if (key === this.key) this.warn(error.message);
-    }
+    if (this.blocks?.length) await this.questions.ask(at);
+  }
+
+  // While a newer position waits for its answer, as under a moving pointer, an older one's is shown.
+  take(answer, last) {
+    this.answer = answer;
+    this.tell("rows", "");
+    if (!last) this.draw(this.state);
   }
 
   draw(state) {
     this.state = state;
     this.root.classList.toggle("silent", !this.blocks?.length);
-    this.drawScores();
+    this.drawPredictions();
     const block = this.block();
     if (!this.answer || !block) {
       this.figure.frames && this.figure.draw(null);
@@ -154,6 +177,7 @@ export class Pane {
     this.part(".query").replaceChildren(
       `${blockName(block.path)} from frame ${at[0]}, row ${at[1]}, column ${at[2]}`,
       cell,
+      ...(block.exact ? [] : [html("span", { className: "guess", title: GUESS }, "places estimated from sizes")]),
     );
     this.part(".legend i").className = sign;
     this.part(".legend .peak").textContent = shownWeight(picks.length ? picks[0].weight : peak(weights, sign));
@@ -173,113 +197,28 @@ export class Pane {
 
   // A sentence or two for those who do not see the figure.
   spoken() {
-    if (!this.answer) return this.part(".notice").hidden ? "" : this.part(".notice").textContent;
+    if (!this.answer || this.news.rows) return ""; // the notice speaks for itself
     const { at, picks } = this.shown;
     const place = ([t, y, x]) => `frame ${shownPlace(t)}, row ${shownPlace(y)}, column ${shownPlace(x)}`;
     const answers = picks.slice(0, 3).map((pick) => `${place(pick.at)}, weight ${shownWeight(pick.weight)}`);
     const run = this.number || this.state.with >= 0 ? `${this.facts.name}: ` : "";
-    return `${run}query at ${place(at)}. ${blockName(this.block().path)} looks most at ${answers.join("; ") || "nothing"}.`;
+    return `${run}query at ${place(at)}. ${blockName(this.block().path)} looks most at ${answers.join("; ") || "nothing"}.${this.block().exact ? "" : " Places are estimated from sizes."}`;
   }
 
-  // Score the views one after the other, the present one first, and show the bars as they come.
-  async predict() {
-    const key = `${this.run}/${this.state.video}`;
-    if (key === this.scored || !this.clip) return;
-    this.scored = key;
-    this.scores = new Map();
-    const count = this.facts.clips * this.facts.crops;
-    const [run, video] = [this.run, this.state.video];
-    const order = [this.view, ...Array.from({ length: count }, (_, v) => v).filter((v) => v !== this.view)];
-    for (const view of order) {
-      let probabilities;
-      try {
-        probabilities = await this.source.scores(run, video, view);
-      } catch (error) {
-        if (key === this.scored) this.warn(error.message);
-        return;
-      }
-      if (key !== this.scored) return;
-      this.scores.set(view, probabilities);
-      this.drawScores();
-    }
+  drawPredictions() {
+    const { run, facts, view } = this;
+    const { video } = this.state;
+    const offered = this.number ? [] : this.source.views(run, video, facts.clips * facts.crops);
+    this.predictions.show({ run, video, facts, view, offered });
   }
 
-  drawScores() {
-    const { classes, aggregate, clips, crops } = this.facts;
-    drawPredictions(this.part(".predictions"), {
-      classes,
-      aggregate,
-      scores: this.scores,
-      view: this.view,
-      count: clips * crops,
-      offered: this.number ? [] : this.source.views(this.run, this.state.video, clips * crops),
-      choose: (view) => this.set({ clip: Math.floor(view / crops), crop: view % crops, at: null, frame: -1 }),
-    });
+  predict() {
+    if (this.clip) this.predictions.score();
   }
 
   // Make a position of this clip the page's query.
   query(at) {
     this.set({ at: fitted(at, this.clip.size, this.size()), frame: -1 });
-  }
-
-  listen() {
-    const { stage } = this;
-    stage.addEventListener("pointerdown", (event) => {
-      const at = this.under(event);
-      if (at && event.button === 0) this.query(at);
-    });
-    stage.addEventListener("pointermove", (event) => {
-      const at = this.under(event);
-      this.tip(at, event);
-      if (at && event.buttons === 1) this.query(at);
-    });
-    stage.addEventListener("pointerleave", () => this.tip(null));
-    stage.addEventListener("keydown", (event) => this.pressed(event));
-    this.part(".screen").addEventListener("pointerdown", (event) => {
-      const box = this.part(".screen").getBoundingClientRect();
-      const at = this.clip && this.player.figure.place(event.clientX - box.left, event.clientY - box.top);
-      if (at && this.blocks) this.query([this.player.now, at[1], at[2]]);
-    });
-  }
-
-  under(event) {
-    if (!this.clip || !this.blocks?.length) return null;
-    const box = this.figure.svg.getBoundingClientRect();
-    return this.figure.place(event.clientX - box.left, event.clientY - box.top);
-  }
-
-  pressed(event) {
-    const moves = { ArrowUp: [1, -1], ArrowDown: [1, 1], ArrowLeft: [2, -1], ArrowRight: [2, 1], PageUp: [0, -1], PageDown: [0, 1] };
-    const ends = { Home: 0, End: this.clip?.size[0] - 1 };
-    if (!this.answer || event.ctrlKey || event.metaKey || event.altKey) return;
-    const at = [...this.answer.at];
-    if (event.key in moves) {
-      const [axis, direction] = moves[event.key];
-      const size = this.clip.size[axis];
-      const byOne = Math.min(Math.max(at[axis] + direction, 0), size - 1);
-      const single = axis === 0 || event.shiftKey;
-      at[axis] = single ? byOne : stepped(at[axis], this.block().queries[axis], direction, size);
-    } else if (event.key in ends) {
-      at[0] = ends[event.key];
-    } else {
-      return;
-    }
-    event.preventDefault();
-    this.query(at);
-  }
-
-  // A small text at the pointer: the key under it and its weight.
-  tip(at, event) {
-    const tip = this.part(".tip");
-    tip.hidden = !at || !this.shown || !this.answer;
-    if (tip.hidden) return;
-    const { weights, keys } = this.shown;
-    const key = keyAt(weights, keys, at);
-    tip.textContent = `weight ${shownWeight(key.weight)} · key at ${key.at.map(shownPlace).join(", ")}`;
-    const box = this.stage.getBoundingClientRect();
-    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    tip.style.left = `${Math.min(x + 14, box.width - tip.offsetWidth)}px`;
-    tip.style.top = `${y + 18}px`;
   }
 
   // Set one key's mark off from the others.
@@ -288,10 +227,10 @@ export class Pane {
     for (const mark of this.root.querySelectorAll(".key")) mark.classList.toggle("pointed", mark.dataset.at === wanted);
   }
 
-  async png() {
-    const { at } = this.shown;
-    const place = at.map(shownPlace).join(", ");
-    const path = this.block().path;
-    return pngOf(this.figure.svg, `${this.facts.name} · ${blockName(path)} · from (${place}) · strongest ${this.shown.picks.length} keys`);
+  // The figure and the line under it, for the picture that can be downloaded.
+  sheet() {
+    const { at, picks } = this.shown;
+    const words = [this.facts.name, blockName(this.block().path), `from (${at.map(shownPlace).join(", ")})`, `strongest ${picks.length} keys`];
+    return { svg: this.figure.svg, text: words.join(" · ") };
   }
 }

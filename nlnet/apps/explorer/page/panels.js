@@ -1,6 +1,5 @@
-// The panels beside the figure: blocks, strongest keys, the player, predictions. Each is given what it shows.
+// The panels beside the figure that show an answer: blocks and strongest keys. Each is given what it shows.
 
-import { Figure, momentOf } from "./figure.js";
 import { thumbnail } from "./heat.js";
 import { part, percent, shownPlace, shownWeight, total } from "./scene.js";
 
@@ -23,7 +22,7 @@ export function blockName(path) {
 export function drawBlocks(list, { blocks, rows, chosen, sign, top, name, choose }) {
   const focused = list.contains(document.activeElement);
   list.replaceChildren(
-    ...blocks.map(({ path, keys, pairwise, signed }) => {
+    ...blocks.map(({ path, keys, pairwise, signed, exact }) => {
       const shown = signed ? sign : "positive";
       const radio = html("input", { type: "radio", name, value: path, checked: path === chosen });
       radio.addEventListener("change", () => choose(path));
@@ -38,7 +37,8 @@ export function drawBlocks(list, { blocks, rows, chosen, sign, top, name, choose
         html("span", { className: "number" }, `top ${top}: ${percent(share)}`),
       );
       const label = html("span", { className: "name" }, blockName(path));
-      return html("label", { className: "block" }, radio, label, picture, facts);
+      const guess = exact ? [] : [html("span", { className: "guess" }, "places estimated")];
+      return html("label", { className: "block" }, radio, label, ...guess, picture, facts);
     }),
   );
   if (focused) list.querySelector("input:checked")?.focus();
@@ -64,101 +64,4 @@ export function drawKeys(body, picks, point) {
     }),
   );
   if (!picks.length) body.append(html("tr", {}, html("td", { colSpan: 5 }, "no key has a weight of this sign")));
-}
-
-// The clip playing at the video's own pace. `moved(frame)` when a person moves it.
-export class Player {
-  constructor(root, moved) {
-    this.figure = new Figure(root.querySelector("svg"), { stacked: true });
-    [this.button, this.slider, this.time] = ["button", "input", "output"].map((name) => root.querySelector(name));
-    this.moved = moved;
-    this.playing = 0;
-    this.button.addEventListener("click", () => (this.playing ? this.stop() : this.play()));
-    this.slider.addEventListener("input", () => {
-      this.stop();
-      this.show(Number(this.slider.value));
-      this.moved(this.now);
-    });
-  }
-
-  setClip(clip, room) {
-    this.stop();
-    this.clip = clip;
-    this.figure.setClip(clip, room);
-    this.slider.max = clip.frames.length - 1;
-  }
-
-  show(frame) {
-    this.now = Math.min(frame, this.clip.frames.length - 1);
-    this.figure.show(this.now);
-    this.slider.value = this.now;
-    const words = `frame ${this.now}, ${momentOf(this.clip, this.now)}`;
-    this.slider.setAttribute("aria-valuetext", words);
-    this.time.textContent = `${this.now + 1} / ${this.clip.frames.length}`;
-    this.figure.svg.setAttribute("aria-label", `The clip, ${words}`);
-  }
-
-  play() {
-    this.button.textContent = "Pause";
-    const next = () => {
-      this.show((this.now + 1) % this.clip.frames.length);
-      this.playing = setTimeout(next, this.pause());
-    };
-    this.playing = setTimeout(next, this.pause());
-  }
-
-  // How long the present frame stays, milliseconds. A clip may go on from the video's end at its beginning.
-  pause() {
-    const seconds = this.clip.seconds ?? [];
-    const gap = seconds[this.now + 1] - seconds[this.now];
-    return 1000 * Math.min(Math.max(gap > 0 ? gap : 0.25, 0.03), 2);
-  }
-
-  stop() {
-    clearTimeout(this.playing);
-    if (this.playing) this.moved(this.now);
-    this.playing = 0;
-    this.button.textContent = "Play";
-  }
-}
-
-// Bars of the likeliest classes, for the video (the views scored so far, joined as in testing) and for this view.
-export function drawPredictions(root, { classes, aggregate, scores, view, count, choose, offered }) {
-  const done = [...scores.values()];
-  const [progress, body, title, views] = [".progress", "tbody", "h4", ".views"].map((s) => root.querySelector(s));
-  const joint = aggregate === "max" ? "Largest" : "Mean";
-  const all = count === 1 ? "1 view" : `${count} views`;
-  progress.textContent = done.length < count ? `${joint} of ${done.length} of ${all}; scoring…` : `${joint} of ${all}`;
-  root.setAttribute("aria-busy", String(done.length < count));
-  if (!done.length) return body.replaceChildren();
-  const joined = classes.map((_, k) => {
-    const found = done.map((probabilities) => probabilities[k]);
-    return aggregate === "max" ? Math.max(...found) : found.reduce((a, b) => a + b, 0) / found.length;
-  });
-  const order = classes.map((_, k) => k).sort((a, b) => joined[b] - joined[a] || a - b);
-  body.replaceChildren(
-    ...order.slice(0, 5).map((k) => {
-      const cells = [joined[k], scores.get(view)?.[k]].map((p) => html("td", {}, ...(p === undefined ? ["…"] : meter(p))));
-      return html("tr", {}, html("th", { scope: "row" }, classes[k]), ...cells);
-    }),
-  );
-  title.textContent = count > 1 ? `${classes[order[0]]}, view by view` : "";
-  views.replaceChildren();
-  for (let v = 0; count > 1 && v < count; v += 1) views.append(viewButton(v, scores.get(v)?.[order[0]], { view, choose, offered }));
-}
-
-function meter(value) {
-  const bar = html("span", { className: "bar" }, html("i", {}));
-  bar.firstChild.style.width = percent(value).replace(" ", "");
-  return [bar, html("span", { className: "number" }, percent(value))];
-}
-
-function viewButton(v, probability, { view, choose, offered }) {
-  const words = probability === undefined ? "not scored yet" : percent(probability);
-  const button = html("button", { type: "button", title: `view ${v + 1}: ${words}`, disabled: !offered.includes(v) }, html("i", {}));
-  button.setAttribute("aria-label", `View ${v + 1}, ${words}`);
-  button.setAttribute("aria-pressed", String(v === view));
-  button.firstChild.style.height = `${100 * (probability ?? 0)}%`;
-  button.addEventListener("click", () => choose(v));
-  return button;
 }

@@ -15,6 +15,10 @@ export const INITIAL = {
   arrows: true,
   frame: -1, // of the player; -1: the query's
   theme: "auto",
+  // what the sender saw under the numbers above: another server may count otherwise
+  "video-name": "",
+  "run-name": "",
+  "with-name": "",
 };
 
 const CHOICES = { sign: ["positive", "negative"], theme: ["auto", "light", "dark"] };
@@ -27,6 +31,15 @@ export function written(state) {
     parts.set(name, Array.isArray(value) ? value.join(",") : typeof value === "boolean" ? Number(value) : value);
   }
   return `#${parts.toString().replaceAll("%2C", ",")}`;
+}
+
+// Which of `names` a link means by the number and the name that it gives: the name decides. {number, here}, where
+// `here` says whether that is what its sender saw; otherwise the number is of one that is there.
+export function found(state, what, names) {
+  const [number, name] = [state[what], state[`${what}-name`]];
+  if (number < 0 || (number < names.length && (!name || name === names[number]))) return { number, here: true };
+  if (names.includes(name)) return { number: names.indexOf(name), here: true };
+  return { number: number < names.length ? number : 0, here: !names.length && !name };
 }
 
 // The state of a link; what it does not say, or says wrongly, is as initially.
