@@ -7,8 +7,10 @@ import torch
 from safetensors import safe_open
 
 from nlnet.apps.cli import main
+from nlnet.engine.config import InitConfig
 from nlnet.engine.evaluate import build_model
-from nlnet.engine.rundir import RunError, load_checkpoint, load_state_dict
+from nlnet.engine.initial import read_initial
+from nlnet.engine.rundir import RunError, load_checkpoint
 from nlnet.models import create_model, read_weights, write_weights
 
 
@@ -89,7 +91,8 @@ def test_what_the_terminal_says(tmp_path, monkeypatch, capsys, mmaction2):
 
 def test_given_settings_are_the_files(tmp_path, monkeypatch, capsys):
     model = randomised(create_model("c2d_mini_nl1", num_classes=3, variant="8x8", pairwise="dot_product"))
-    write_weights(model, tmp_path / "a.pkl", "caffe2")
+    with pytest.warns(UserWarning, match="pairwise=dot_product"):
+        write_weights(model, tmp_path / "a.pkl", "caffe2")
     out = tmp_path / "o.safetensors"
     given = ("model.variant=8x8", "model.pairwise=dot_product", "data.crop=32", "data.scales=[36,40]")
     code, printed = nlnet(monkeypatch, capsys, "convert", tmp_path / "a.pkl", out, *given, "--json")
@@ -162,10 +165,70 @@ def test_weights_without_a_classifier_need_names_and_a_network(tmp_path, monkeyp
 
 def test_init_weights_reads_the_same_files(tmp_path, mmaction2):
     model, theirs = mmaction2
-    state = load_state_dict(theirs)
+    state = read_initial(InitConfig(weights=theirs)).state
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
     assert read_weights(theirs).state.keys() == state.keys()
     theirs.write_bytes(theirs.read_bytes()[:-40])
     with pytest.raises(RunError, match=r"theirs\.pth: not weights that can be loaded safely"):
-        load_state_dict(theirs)
+        read_initial(InitConfig(weights=theirs))
+
+
+def converted(monkeypatch, capsys, *arguments):
+    """The network that the converted file's configuration builds, with its weights, and what was said."""
+    code, printed = nlnet(monkeypatch, capsys, "convert", *arguments, "--json")
+    assert code == 0, printed.err
+    checkpoint = load_checkpoint(arguments[1])
+    model = build_model(checkpoint.config, len(checkpoint.classes))
+    model.load_state_dict(checkpoint.weights)
+    return model.eval(), json.loads(printed.out)
+
+
+@pytest.mark.parametrize("name", [None, "i3d_mini_nl1"])
+def test_convert_and_weights_are_one_road(tmp_path, monkeypatch, capsys, name):
+    """A file with its block at another place than the name's, its own pools and its own convention."""
+    theirs = randomised(
+        create_model(
+            "i3d_mini_nl1",
+            num_classes=3,
+            padding="mmaction2",
+            convention="mmcv",
+            scale=1.0,
+            where=["layer3.0"],
+        )
+    )
+    write_weights(theirs, tmp_path / "x.pth", "mmaction2")
+    named = () if name is None else ("--model", name)
+    model, report = converted(monkeypatch, capsys, tmp_path / "x.pth", tmp_path / "o.safetensors", *named)
+    started = create_model("i3d_mini_nl1", num_classes=3, weights=tmp_path / "x.pth").eval()
+    assert (report["model"]["stage"], report["model"]["where"]) == ("res4", None)
+    with torch.no_grad():
+        assert torch.equal(model(CLIP), theirs(CLIP))
+        assert torch.equal(started(CLIP), theirs(CLIP))
+
+
+@pytest.mark.parametrize("name", [None, "c2d_mini"])
+def test_a_network_of_stills_has_one_clip_on_both_roads(tmp_path, monkeypatch, capsys, name):
+    flat = randomised(create_model("c2d_mini", num_classes=3, padding="padded"))
+    write_weights(flat, tmp_path / "still.pth", "torchvision")
+    named = () if name is None else ("--model", name)
+    model, report = converted(monkeypatch, capsys, tmp_path / "still.pth", tmp_path / "o.safetensors", *named)
+    started = create_model("c2d_mini", num_classes=3, weights=tmp_path / "still.pth")
+    assert report["model"]["variant"] == "32x2"
+    assert model.conv1.stride == started.conv1.stride == (2, 2, 2)
+
+
+def test_a_file_that_hides_its_function_says_so(tmp_path, monkeypatch, capsys):
+    model = randomised(create_model("i3d_mini_nl1", num_classes=3, pairwise="dot_product"))
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    given = (tmp_path / "w.pt", tmp_path / "x.pkl", "model.pairwise=dot_product", "--to", "caffe2")
+    code, printed = nlnet(monkeypatch, capsys, "convert", *given, "--json")
+    assert code == 0, printed.err
+    assert json.loads(printed.out)["notes"] == [
+        "nothing in the file says that its blocks are dot products: read it with pairwise=dot_product"
+    ]
+    assert printed.err == ""
+    given = (tmp_path / "w.pt", tmp_path / "y.pkl", "model.pairwise=dot_product", "--to", "caffe2")
+    assert "read it with pairwise=dot_product" in " ".join(
+        nlnet(monkeypatch, capsys, "convert", *given)[1].out.split()
+    )

@@ -54,6 +54,16 @@ def test_the_shifted_sum_has_all_derivatives():
     torch.testing.assert_close(temporal(x, weight, bias), F.conv3d(x, weight, bias, padding=(1, 0, 0)))
 
 
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 1, 1), (1, 3, 3), (3, 3, 3)])
+def test_a_relu_in_place_may_follow(kernel):
+    """As in networks without norms: the gradient is that of a ReLU of its own memory."""
+    torch.manual_seed(0)
+    layer = Convolution(3, 4, kernel, padding=tuple(k // 2 for k in kernel))
+    x = torch.randn(2, 3, 4, 5, 5).contiguous(memory_format=ROWS)
+    grads = [torch.autograd.grad(relu(layer(x)).sum(), layer.weight)[0] for relu in (torch.relu_, torch.relu)]
+    torch.testing.assert_close(*grads)
+
+
 def test_a_shift_beyond_the_clip_adds_nothing():
     """A kernel of five frames on a clip of one: only the middle one meets it."""
     x = torch.randn(1, 2, 1, 3, 3).contiguous(memory_format=ROWS)

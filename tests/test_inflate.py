@@ -141,3 +141,53 @@ def test_leftovers_on_either_side_are_named_and_nothing_is_loaded():
 def test_long_lists_are_cut_and_counted():
     with pytest.raises(WeightsError, match=r"… \(\d+ in all\)"):
         load_weights(create_model("c2d_mini", variant="8x8"), {})
+
+
+def block_keys(weights):
+    return [key for key in weights if ".nonlocal_block." in key]
+
+
+def test_a_block_is_fresh_only_as_a_whole():
+    """A block without its norm keeps γ = 0: it would load and be switched off."""
+    model = create_model("c2d_mini_nl1", variant="8x8")
+    whole = randomised(create_model("c2d_mini_nl1", variant="8x8")).state_dict()
+    fresh = {"may_miss": ("fc.*", "*.nonlocal_block.*"), "may_drop": ("fc.*",)}
+    none = {key: value for key, value in whole.items() if key not in block_keys(whole)}
+    assert len(load_weights(model, none, **fresh).missing) == 12
+    for part in ("norm.", "theta.", "W_z.bias"):
+        half = {key: value for key, value in whole.items() if f"nonlocal_block.{part}" not in key}
+        with pytest.raises(
+            WeightsError, match=rf"the weights have not: layer2\.1\.nonlocal_block\.{part}"
+        ) as caught:
+            load_weights(model, half, **fresh)
+        assert "fresh only as a whole" in str(caught.value)
+
+
+def test_another_shape_is_no_fresh_start_outside_the_classifier():
+    model = create_model("c2d_mini_nl1", variant="8x8")
+    narrow = randomised(create_model("c2d_mini_nl1", variant="8x8")).state_dict()
+    for part in ("theta", "phi", "g"):
+        for leaf in ("weight", "bias"):
+            narrow[f"layer2.1.nonlocal_block.{part}.{leaf}"] = narrow[
+                f"layer2.1.nonlocal_block.{part}.{leaf}"
+            ][:32]
+    key = "layer2.1.nonlocal_block.W_z.weight"
+    narrow[key] = narrow[key][:, :32]
+    with pytest.raises(WeightsError, match=r"of another shape: .*layer2\.1\.nonlocal_block\.W_z\.weight"):
+        load_weights(model, narrow, may_miss=("fc.*", "*.nonlocal_block.*"), may_drop=("fc.*",))
+    half = narrow | {"fc.weight": torch.zeros(400, 9)}  # its bias has the right shape
+    with pytest.raises(WeightsError, match=r"of another shape: .*fc\.weight"):
+        load_weights(
+            create_model("c2d_mini", variant="8x8"),
+            half,
+            may_miss=("fc.*",),
+            may_drop=("fc.*", "layer2.1.n*"),
+        )
+
+
+def test_kernels_of_one_plane_beside_kernels_of_several():
+    """An I3D that inflates other blocks than ours is another network; a C2D inflates as a whole."""
+    state = randomised(create_model("i3d_mini", variant="8x8")).state_dict()
+    state["layer2.0.conv1.weight"] = state["layer2.0.conv1.weight"].sum(2, keepdim=True)
+    with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight has one plane .* conv1\.weight has 5"):
+        load_weights(create_model("i3d_mini", variant="8x8"), state)

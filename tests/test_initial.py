@@ -6,8 +6,9 @@ from test_inflate import randomised
 from test_train import run, settings, weights
 
 from nlnet.engine.config import ConfigError, InitConfig
-from nlnet.engine.initial import load_initial
-from nlnet.models import create_model
+from nlnet.engine.initial import load_initial, read_initial
+from nlnet.engine.rundir import RunError
+from nlnet.models import WeightsError, create_model, write_weights
 from nlnet.norms import FrozenAffine, create_norm, fold_batch_norms
 from nlnet.surgery import nonlocal_blocks
 
@@ -112,3 +113,34 @@ def test_dropping_everything(tmp_path):
     torch.save(model.state_dict(), tmp_path / "w.pt")
     with pytest.raises(ConfigError, match=r"init\.drop: \* drops all 1\d\d tensors"):
         load_initial(model, InitConfig(weights=tmp_path / "w.pt", drop=("*",)))
+
+
+def test_a_block_without_its_norm_is_no_start(tmp_path):
+    state = randomised(create_model("i3d_mini_nl1", variant="8x8")).state_dict()
+    torch.save({k: v for k, v in state.items() if ".nonlocal_block.norm." not in k}, tmp_path / "w.pt")
+    model = create_model("i3d_mini_nl1", variant="8x8")
+    with pytest.raises(WeightsError, match=r"nonlocal_block\.norm\.bias"):
+        load_initial(model, InitConfig(weights=tmp_path / "w.pt"))
+    load_initial(model, InitConfig(weights=tmp_path / "w.pt", drop=("*.nonlocal_block.*",)))
+
+
+def test_a_source_that_the_keys_do_not_say_is_named(tmp_path):
+    model = create_model("i3d_mini", variant="8x8", padding="padded")
+    write_weights(randomised(model), tmp_path / "x.pkl", "slowfast_pkl")
+    named = InitConfig(weights=tmp_path / "x.pkl", source="slowfast_pkl")
+    assert "own function" not in load_initial(model, named)[0]
+    guessed = load_initial(model, InitConfig(weights=tmp_path / "x.pkl"))[0]
+    assert "not the weights' own function (the Caffe2 release): stride of conv1" in guessed
+    with pytest.raises(RunError, match="source: got 'keras'"):
+        load_initial(model, InitConfig(weights=tmp_path / "x.pkl", source="keras"))
+
+
+def test_the_pixels_of_the_weights_are_told(tmp_path, color_videos):
+    model = create_model("i3d_mini_nl1", padding="mmaction2", convention="mmcv", scale=1.0)
+    write_weights(randomised(model), tmp_path / "x.pth", "mmaction2")
+    told = load_initial(model, InitConfig(weights=tmp_path / "x.pth"))[0]
+    assert "they saw RGB of mean (0.485, 0.456, 0.406), deviation (0.229, 0.224, 0.225)" in told
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    assert "they saw" not in load_initial(model, InitConfig(weights=tmp_path / "w.pt"))[0]
+    run(settings(color_videos, "schedule.iterations=1"), tmp_path / "run")
+    assert read_initial(InitConfig(weights=tmp_path / "run")).statistics == (0.45, 0.225)

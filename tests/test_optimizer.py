@@ -81,3 +81,24 @@ def test_only_transferred_norms_freeze():
     assert block.training
     assert block.weight.requires_grad
     assert len(frozen) == sum(isinstance(m, nn.BatchNorm3d) for m in model.modules()) - 1
+
+
+def test_caffe2s_rescaled_momentum_is_torchs_plain_one():
+    """Caffe2 keeps the rate inside: V ← μV + lr·g, w ← w − ((1 + μ)V' − μV), V·(lr'/lr) where the rate changes.
+
+    Torch keeps it outside: v ← μv + g, w ← w − lr·(g + μv'). With V = lr·v the two are one update, whatever the rates.
+    """
+    gradients, rates, momentum = (0.7, -1.1, 0.4, 0.9, -0.3, 0.2), (0.1, 0.1, 0.1, 0.01, 0.01, 0.001), 0.9
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.ones_(model.weight)
+    optimizer = create_optimizer(model, OptimizerConfig(weight_decay=0.0, momentum=momentum))
+    weight, kept, before = 1.0, 0.0, rates[0]
+    for gradient, rate in zip(gradients, rates, strict=True):
+        kept *= rate / before
+        moved = momentum * kept + rate * gradient
+        weight -= (1 + momentum) * moved - momentum * kept
+        kept, before = moved, rate
+        set_rate(optimizer, rate)
+        model.weight.grad = torch.full_like(model.weight, gradient)
+        optimizer.step()
+        assert model.weight.item() == pytest.approx(weight, rel=1e-12)

@@ -11,12 +11,14 @@ from test_train import run, settings
 
 from nlnet.apps.costs import PEAK, UTILISATION, gpu_hours, measurements, network_cost, run_cost, step_bytes
 from nlnet.apps.kinetics import KINETICS
-from nlnet.apps.plan import make_plan, phases
+from nlnet.apps.phases import phases
+from nlnet.apps.plan import make_plan
 from nlnet.apps.preflight import differences, too_large
 from nlnet.apps.recipes import recipe_or_file
 from nlnet.engine.config import Config, override
 from nlnet.engine.distributed import World
 from nlnet.engine.rundir import RunDir
+from nlnet.models import create_model, write_weights
 
 
 def alone(size=1):
@@ -106,7 +108,10 @@ def test_a_plan_without_data_says_what_is_missing(tmp_path):
     )
     assert plan.facts["batch"].startswith("16 clips = 8 × 1 × 2")
     assert plan.facts["precise BN"] == "off"
-    assert plan.published[0] == "release, run_i3d_nlnet_affine_400k_128f: top-1 76.5, top-5 92.7"
+    assert plan.published[0] == (
+        "release, run_i3d_nlnet_affine_400k_128f: top-1 76.5, top-5 92.7 (test.protocol=released)"
+    )
+    assert plan.published[1] == "Table 2g, R50 NL I3D: top-1 76.5, top-5 92.6 (test.protocol=paper)"
     assert plan.cost["epochs"] == pytest.approx(27.275, abs=1e-3)
     json.dumps(plan.document())
 
@@ -135,12 +140,53 @@ def test_what_differs_from_the_recipe_is_warned_of():
     assert "16 clips × 400,000 iterations are 0.25 of the recipe's clips" in clips
     assert "schedule.iterations=1600000 schedule.steps=[600000,1200000] would keep its epochs" in clips
     assert norm == "batch norm sees 4 clips at a time, 8 in the recipe (8 GPUs × 8)"
+    # 12 clips of one process: no number of passes has 8 of them
+    *_, norm = differences(override(base, ["training.batch=12"]), base, recipe, 1)
+    assert norm == "batch norm sees 12 clips at a time, 8 in the recipe (8 GPUs × 8)"
+    *_, norm = differences(override(base, ["training.batch=24"]), base, recipe, 1)
+    assert norm.endswith("training.accumulate=3 comes back to it")
+    *_, norm = differences(override(base, ["training.accumulate=16"]), base, recipe, 1)
+    assert norm.endswith("8 in the recipe (8 GPUs × 8); training.accumulate=8 comes back to it")
     made_up = override(small, ["schedule.iterations=1600000", "schedule.steps=[600000,1200000]"])
     assert differences(made_up, base, recipe, 2) == []
     uneven = differences(base, base, recipe, 3)
     assert uneven[0] == "64 clips do not divide into 3 processes × 1 passes: training will refuse"
     long = recipe_or_file("i3d_r50_128x1")
     assert differences(long, long, KINETICS["i3d_r50_128x1"], 1) == []  # frozen norms do not care
+
+
+def test_epochs_of_videos_that_nobody_counted(tmp_path):
+    """Charades has not Kinetics' videos, nor has a configuration of one's own."""
+    for name in ("charades_i3d_r101_128x1", "finetune_i3d_r50_nl5_8x8"):
+        plan = plan_of(tmp_path, name, "model.name=c2d_mini", "model.variant=8x8", "model.groups=1")
+        assert plan.cost["epochs"] is None
+        assert all(phase.epochs is None for phase in plan.phases)
+        text = str(plan.facts) + str(plan.document())
+        assert "epochs, " not in plan.facts["cost"]
+        assert plan.facts["videos"] == "not given"
+        assert "19,761" not in text
+        assert "Kinetics" not in plan.facts["test"]
+        screen = io.StringIO()
+        Console(file=screen, width=80).print(plan)
+        assert "–" in screen.getvalue()
+
+
+def test_other_pixels_than_the_weights_saw_are_warned_of(color_videos, tmp_path):
+    model = create_model("i3d_mini_nl1", num_classes=3, padding="mmaction2", convention="mmcv", scale=1.0)
+    write_weights(model, tmp_path / "x.pth", "mmaction2")
+    config = settings(
+        color_videos, f"init.weights={tmp_path / 'x.pth'}", "model.name=i3d_mini_nl1",
+        "model.padding=mmaction2", "model.convention=mmcv", "model.scale=1.0",
+    )  # fmt: skip
+    plan = make_plan(config, name="mine", base=config, run=RunDir(tmp_path / "run"), world=alone())
+    (warning,) = [line for line in plan.warnings if "pixels" in line]
+    assert warning == (
+        "init.weights saw pixels of mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225), here 0.45 and 0.225: "
+        "data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225] are theirs"
+    )
+    same = override(config, ["data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]"])
+    plan = make_plan(same, name="mine", base=same, run=RunDir(tmp_path / "run"), world=alone())
+    assert not [line for line in plan.warnings if "pixels" in line]
 
 
 def test_too_large_for_this_machine():
@@ -202,6 +248,14 @@ def test_models_in_eighty_columns(monkeypatch):
     assert all(len(line) <= 80 for line in lines)
 
 
+def test_long_clips_say_why_they_have_fewer_parameters(monkeypatch):
+    monkeypatch.setattr("nlnet.apps.listing.OUT", screen := Console(file=io.StringIO(), width=80))
+    assert nlnet("models", "i3d_r50", "--variant", "128x1").returncode == 0
+    text = " ".join(screen.file.getvalue().split())
+    assert "γ and β of frozen norms are no parameters: 27.990 M are 28.043 M with them" in text
+    assert "i3d_r50 27.990 " in text
+
+
 def test_recipes_are_listed_with_what_was_reported(monkeypatch):
     monkeypatch.setattr("nlnet.apps.listing.network_cost", lambda config, classes: network)
     network = network_cost(recipe_or_file("c2d_r50_8x8"), 400)  # counting all of them takes seconds
@@ -212,7 +266,24 @@ def test_recipes_are_listed_with_what_was_reported(monkeypatch):
         "row": "Gaussian",
         "recipe": "c2d_r50_nl1_gaussian_32x2",
         "published": [72.5, 90.2],
+        "protocol": "paper",
     }
+    assert document["tables"]["release"][0]["protocol"] == "released"
+    one = document["recipes"]["c2d_r50_32x2"]
+    assert one["source"][:2] == ["release: run_c2d_baseline_400k_32f", "Table 2a: C2D baseline"]
+    assert one["published"][1] == {
+        "where": "Table 2a: C2D baseline",
+        "metrics": ["top-1", "top-5"],
+        "figures": [71.8, 89.7],
+        "protocol": "paper",
+    }
+    assert document["recipes"]["c2d_r50_rb5_32x2"]["source"] == ["§5.1, in words alone"]
+    assert document["recipes"]["c2d_r50_rb5_32x2"]["published"] == []
+    charades = document["recipes"]["charades_i3d_r101_128x1"]
+    assert (charades["epochs"], charades["published"][0]["metrics"]) == (
+        None,
+        ["mAP train/val", "mAP trainval/test"],
+    )
     monkeypatch.setattr("nlnet.apps.listing.OUT", screen := Console(file=io.StringIO(), width=80))
     assert nlnet("models", "--recipes").returncode == 0
     text = screen.file.getvalue()

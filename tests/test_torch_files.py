@@ -1,14 +1,20 @@
 """Torch files: what a file claims is held against its bytes before torch is asked to load it."""
 
 import codecs
+import json
 import os
 import pickle
+import re
+import resource
+import sys
 import warnings
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
+from test_pickles import TOWER, measured
 
 from nlnet.models.pickles import Refused
 from nlnet.models.torch_files import is_torch, read_torch
@@ -46,7 +52,7 @@ def archive(path, value, *, data=b"\0" * 16, compression=zipfile.ZIP_STORED, twi
     with zipfile.ZipFile(path, "w", compression) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zipfile says that a name is there twice
         with file.open(name, "w") as record:
-            Pickler(record, 2).dump(value)
+            record.write(value) if isinstance(value, bytes) else Pickler(record, 2).dump(value)
         for _ in range(2 if twice else 1):
             file.writestr("x/data/0", data)
         file.writestr("x/byteorder", "little")
@@ -114,7 +120,7 @@ class Copied:
         return self.call, self.arguments
 
 
-BOMBS["axes"] = (Claim(4, (1,) * 65, (1,) * 65), "claims a tensor of size")
+BOMBS["axes"] = (Claim(4, (1,) * 65, (1,) * 65), "a tensor of size .*, expected whole numbers, up to 64")
 BOMBS["size"] = (Copied(torch.Size, (1,) * 65), "a size of .*, expected whole numbers")
 BOMBS["size of text"] = (Copied(torch.Size, "long"), "a size of 'long', expected whole numbers")
 BOMBS["text"] = (Copied(codecs.encode, "x" * 4097, "latin1"), "4,097 bytes as text, expected 4,096")
@@ -123,11 +129,71 @@ BOMBS["reference"] = (Claim(4, (2,), (1,)), "expected a storage")
 BOMBS["reference"][0].arguments[0].identity = ("module", 1)
 
 
+def tower():
+    """Sixty pairs, each of the one before twice: 2^60 steps to hash or to write out."""
+    pair = ()
+    for _ in range(60):
+        pair = (pair, pair)
+    return pair
+
+
+BOMBS["tuples as storage key"] = (Claim(4, (2,), (1,)), "refers to .*, expected a storage")
+BOMBS["tuples as storage key"][0].arguments[0].identity = ("storage", torch.FloatStorage, tower(), "cpu", 4)
+BOMBS["tuples as size"] = (Claim(4, (tower(),), (1,)), "a tensor of size .*, expected whole numbers")
+BOMBS["tuples as keys"] = (b"}" + TOWER + b"K\x01s.", "a tuple as a key")
+BOMBS["tuples as key by a size"] = (
+    b"}ctorch\nSize\n" + TOWER + b"\x85RK\x01s.",
+    "a size of .*, expected whole numbers",
+)
+BOMBS["tuples as key by a parameter"] = (
+    b"}ctorch._utils\n_rebuild_parameter\n(" + TOWER + b"I01\nNtRK\x01s.",
+    "a parameter of .*, expected a tensor",
+)
+BOMBS["long number"] = (Claim(4, (1 << 10**6,), (1,)), "a number of 125,001 bytes")
+BOMBS["large offset"] = (Claim(4, (2,), (1,), 2**63), "expected whole numbers below")
+BOMBS["large stride"] = (Claim(4, (1,), (2**63,)), "expected whole numbers below")
+BOMBS["nothing, enormous"] = (
+    Claim(4, (0, 2**62, 2**62), (1, 1, 1)),
+    "a tensor of size .*, expected whole numbers",
+)
+BOMBS["nothing of much"] = (
+    Claim(4, (0, *(2**31 - 1,) * 3), (1, 1, 1, 1)),
+    "a tensor of size .*, expected whole",
+)
+
+
+def measure():
+    """As in `test_pickles`: what became of each bomb, and by how many bytes it made the process larger."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    directory = Path(sys.argv[1])
+    read_torch(archive(directory / "x.pth", {"w": Claim(4, (2, 2), (2, 1))}))
+    for index, (value, _) in enumerate(BOMBS.values()):
+        archive(directory / f"{index}.pth", value if isinstance(value, bytes) else {"w": value})
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, resource.RLIM_INFINITY))
+    for index, name in enumerate(BOMBS):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            read_torch(directory / f"{index}.pth")
+            outcome = "it was read"
+        except Exception as error:
+            outcome = f"{type(error).__name__}: {error}"
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        print(json.dumps([name, outcome, grown * 1024]), flush=True)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    command = [sys.executable, "-c", "import test_torch_files; test_torch_files.measure()"]
+    return measured(command, tmp_path_factory.mktemp("bombs"))
+
+
 @pytest.mark.parametrize("name", BOMBS)
-def test_false_claims(tmp_path, name):
-    value, message = BOMBS[name]
-    with pytest.raises(Refused, match=rf"x\.pth: not weights that can be loaded safely: .*{message}"):
-        read_torch(archive(tmp_path / "x.pth", {"w": value}))
+def test_false_claims(outcomes, name):
+    assert name in outcomes, "reading it did not end"
+    outcome, grown = outcomes[name]
+    message = rf"^Refused: .*\.pth: not weights that can be loaded safely: .*{BOMBS[name][1]}"
+    assert re.search(message, outcome), outcome
+    assert grown < 16e6, f"{grown:,} bytes"
 
 
 @pytest.mark.parametrize(

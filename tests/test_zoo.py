@@ -1,10 +1,15 @@
 """Names, places and costs of the paper's networks: parameters and multiply-adds of the published table."""
 
+import inspect
+
 import pytest
 import torch
 
+from nlnet import NonLocalBlock
+from nlnet.engine.config import ModelConfig
 from nlnet.models import Skeleton, count, create_model, list_models
-from nlnet.models.zoo import PLACES, places
+from nlnet.models.names import PLACES, places
+from nlnet.models.options import DEFAULTS, OPTIONS
 from nlnet.surgery import nonlocal_blocks
 
 # Parameters (M) and multiply-adds (10⁹) of the released architecture, 400 classes: 32×2 and 8×8 at 224, 8×8
@@ -121,6 +126,58 @@ def test_ratios_of_table_2e():
         assert (round(cost.parameters / base.parameters, 1), round(cost.macs / base.macs, 1)) == ratios
 
 
+def test_five_blocks_in_r50_cost_less_than_r101():
+    """§5.1: "about 70 % of the parameters and 80 % of the FLOPs" of the R101 baseline; 73 % and 81 % by count."""
+    five, base = count(on_meta("c2d_r50_nl5"), (32, 224, 224)), count(on_meta("c2d_r101"), (32, 224, 224))
+    assert round(five.parameters / base.parameters, 2) == 0.73
+    assert round(five.macs / base.macs, 2) == 0.81
+
+
+def test_one_block_of_a_detector():
+    """§6.3 puts one before the last block of res4. At 800 × 1333 that map is 50 × 84, its keys 25 × 42.
+
+    Four projections of 1024·512 (two of them of the keys) and two products of N·M·512.
+    """
+    block = NonLocalBlock(1024, ndim=2, convention="released")
+    assert (
+        block.macs((1024, 50, 84)) == 2 * 1024 * 512 * (4200 + 1050) + 2 * 512 * 4200 * 1050 == 10_020_864_000
+    )
+
+
+DEFAULTS_OF_NETWORKS = {  # what a name alone builds: the paper's clip, the release's block
+    "variant": "32x2",
+    "padding": "released",
+    "pool2": True,
+    "norm": "batch",
+    "pairwise": "embedded_gaussian",
+    "axis": "spacetime",
+    "subsample": True,
+    "groups": 1,
+    "nonlocal_norm": "batch",
+    "convention": "released",
+    "pool_position": None,
+    "scale": None,
+    "out_bias": None,
+}
+
+
+def test_options_have_one_default_each():
+    """`create_model`, a weight file's options and the configuration agree, but for the clip.
+
+    A configuration begins with 8x8, which a training run can afford; the network's name means the paper's 32x2.
+    """
+    assert DEFAULTS == DEFAULTS_OF_NETWORKS
+    assert tuple(DEFAULTS) == OPTIONS
+    configured = ModelConfig().model_dump()
+    assert {key: configured[key] for key in OPTIONS} == DEFAULTS | {"variant": "8x8"}
+    signature = inspect.signature(create_model).parameters
+    others = set(configured) - set(OPTIONS)
+    assert others == {"name", "dropout", "stage", "where", "init", "algorithm"}
+    assert all(signature[key].default == configured[key] for key in others - {"name"})
+    assert all(signature[key].default is None for key in OPTIONS)
+    assert set(signature) == {*configured, "num_classes", "weights", "source"}
+
+
 def test_counting_agrees_with_torchs_own_counter():
     """Independent: torch's flop counter on the same graph, attention by the definition."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -143,6 +200,9 @@ def test_five_blocks_have_the_releases_parameters():
         ("r101", 1, ["layer3.21"]),
         ("r50", 5, ["layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5"]),
         ("r101", 5, ["layer2.1", "layer2.3", "layer3.6", "layer3.13", "layer3.20"]),
+        ("r50", 10, [f"layer2.{n}" for n in (0, 1, 2, 3)] + [f"layer3.{n}" for n in (0, 1, 2, 3, 4, 5)]),
+        # R101's ten are not the paper's: the corresponding blocks of res3, and every fourth of res4
+        ("r101", 10, [f"layer2.{n}" for n in (0, 1, 2, 3)] + [f"layer3.{n}" for n in (2, 6, 10, 14, 18, 22)]),
     ],
 )
 def test_places_of_the_release(scale, blocks, expected):

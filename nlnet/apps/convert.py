@@ -1,10 +1,11 @@
 """`nlnet convert`: weight files of other projects into ours and back, with everything said that was decided.
 
-It does nothing of its own: reading is `read_weights`, which `weights=` and `init.weights` use, building is
-`create_model`, and writing is `write_weights` or a checkpoint.
+It does nothing of its own: reading is `read_weights` and building is `network_of`, as `create_model(weights=…)` does
+both, and writing is `write_weights` or a checkpoint.
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from nlnet.apps.cli import print_json
 from nlnet.apps.console import OUT, facts, table
 from nlnet.data import read_classes
 from nlnet.engine.config import Config, ConfigError, from_mapping, override
-from nlnet.engine.evaluate import build_model
+from nlnet.engine.loading import sampling
 from nlnet.engine.rundir import Checkpoint, RunError, atomically, save_checkpoint
 from nlnet.models import (
     SOURCES,
@@ -21,13 +22,12 @@ from nlnet.models import (
     VideoResNet,
     Weights,
     architecture_of,
-    load_weights,
+    network_of,
     read_weights,
     write_weights,
 )
-from nlnet.models.checkpoints import OPTIONS
-from nlnet.models.zoo import FRESH
-from nlnet.norms import fold_batch_norms
+from nlnet.models.options import OPTIONS
+from nlnet.models.zoo import chosen_options
 
 SHOWN = 6
 """Bookkeeping names in the terminal; `--json` has all."""
@@ -48,28 +48,35 @@ def run_convert(
     if out.exists():
         raise RunError(f"{out}: is there already; remove it or choose another name")
     given = assigned(assignments)
+    name = given.pop("name", None) or name
     weights = read_weights(
         origin, source=source, options={key: value for key, value in given.items() if key in OPTIONS}
     )
     config = configuration(weights, assignments, given, name)
     classes = class_names(weights, classes_file, named=name is not None)
-    model = build_model(config, len(classes))
-    report = load_weights(
-        model,
-        fold_batch_norms(model, weights.state),
-        may_miss=FRESH if name is not None else (),
-        may_drop=("fc.*",) if name is not None else (),
-    )
-    origin_json = json.dumps({"source": weights.source, "file": origin.name, "settings": weights.settings})
+    model, report = network_of(weights, name=name, num_classes=len(classes), options=given)
+    notes: list[str] = []
     if form is None:
+        origin_json = json.dumps(
+            {"source": weights.source, "file": origin.name, "settings": weights.settings}
+        )
         checkpoint = Checkpoint(
             weights=model.state_dict(), config=config, classes=classes, iteration=0, metrics={}
         )
         save_checkpoint(out, checkpoint, origin=origin_json)
     else:
-        atomically(out, lambda temporary: write_weights(model, temporary, form))
+        notes = write_foreign(model, out, form, sampling(config)[0])
     document = described(origin, out, form, weights, config, report, classes, named=name is not None)
+    document["notes"] = notes
     print_json(document) if as_json else show(document, weights, model)
+
+
+def write_foreign(model: VideoResNet, out: Path, form: str, frames: int) -> list[str]:
+    """Write `model` as `form`; what the reader of the file must know."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        atomically(out, lambda temporary: write_weights(model, temporary, form, frames=frames))
+    return [str(warning.message) for warning in caught]
 
 
 def assigned(assignments: Sequence[str]) -> dict[str, Any]:
@@ -94,14 +101,10 @@ def configuration(
         values = from_mapping(weights.config, source="the file's configuration").model_dump()
     else:
         values = Config().model_dump()
-        values["data"]["mean"], values["data"]["std"] = SOURCES[weights.source].statistics
-    if name is None:
-        found = architecture_of(weights.tensors)
-        values["model"] |= {"name": found.name, "stage": found.stage, "where": found.where}
-        values["model"] |= weights.options
-    else:
-        values["model"] |= {"name": name} | ({} if weights.stills else weights.options)
-    values["model"] |= given
+        if weights.statistics is not None:
+            values["data"]["mean"], values["data"]["std"] = weights.statistics
+    own, chosen = chosen_options(weights, name, given)
+    values["model"] |= {"name": own} | chosen
     data = [assignment for assignment in assignments if assignment.startswith("data.")]
     return override(from_mapping(values, source="the converted configuration"), data)
 
@@ -171,6 +174,8 @@ def show(document: Mapping[str, Any], weights: Weights, model: VideoResNet) -> N
     }
     if document["fresh"]:
         lines["fresh"] = ", ".join(document["fresh"][:SHOWN])
+    if document["notes"]:
+        lines["mind"] = "; ".join(document["notes"])
     if kept:
         lines["bookkeeping"] = ", ".join(kept[:SHOWN]) + more
     OUT.print(

@@ -10,6 +10,7 @@ from nlnet.models import Skeleton, count, create_model
 from nlnet.models.memory import Memory, activation_memory
 from nlnet.models.resnet import Triple
 
+GIB = 2**30
 GPU = "A100"
 PEAK: Mapping[str, float] = {"float32": 156e12, "bf16": 312e12, "fp16": 312e12}
 """Dense peak of that GPU, FLOP/s, by `training.precision`; convolutions of float32 run in TF32."""

@@ -3,7 +3,8 @@
 A recipe is a model, a clip and one of the release's five schedules; `Recipe.config` writes it out. What they share
 is the default of `nlnet.engine.config`: SGD with Nesterov momentum 0.9, weight decay 1e-4 but 0 on norms (other
 biases are decayed), no warm-up, crop 224, flip, RGB minus 114.75 over 57.375 (0.45 and 0.225 of [0, 1]), short videos
-looped, precise BN over 200 batches before each checkpoint (10k) and validation (20k), test on 10 clips × 3 crops.
+looped, precise BN over 200 batches before each checkpoint (10k) and validation (20k). A recipe is tested as its figure
+was: on the release's 10 clips × 3 crops, or, where the paper alone reports it, on whole frames (`protocol`).
 
 Two points differ on purpose. The release multiplies the momentum by the ratio of the rates where the rate drops,
 because Caffe2 keeps the rate inside it; torch keeps it outside, which is the same update. The release validates
@@ -14,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nlnet.apps.published import TABLES
+from nlnet.data.protocols import Protocol
 from nlnet.engine.config import (
     Config,
     DataConfig,
@@ -29,6 +32,8 @@ VIDEOS = 234_643
 """Training videos of the release's Kinetics-400 copy: an epoch."""
 TEST_VIDEOS = 19_761
 IMAGENET = "imagenet"
+RELEASED = frozenset(row.recipe for row in TABLES["release"])
+"""The recipes that the release has figures of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,9 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Model settings besides name and variant."""
     charades: bool = False
+    videos: int | None = VIDEOS
+    """Videos that it trains on, an epoch; None where we have no count."""
+    test_videos: int | None = TEST_VIDEOS
 
     @property
     def name(self) -> str:
@@ -101,6 +109,11 @@ class Recipe:
         if self.start == IMAGENET:
             return f"an ImageNet ResNet-{'101' if 'r101' in self.model else '50'}"
         return f"the run of {self.start}" + (", norms folded" if self.long and not self.charades else "")
+
+    @property
+    def protocol(self) -> Protocol:
+        """The test protocol of its figure; the release's, where both report one."""
+        return "released" if self.name in RELEASED else "paper"
 
     @property
     def classes(self) -> int:
@@ -133,7 +146,7 @@ class Recipe:
                 loss="sigmoid" if self.charades else "softmax",
             ),
             init=InitConfig(drop=drop),
-            test=TestConfig(protocol="paper", short_side=320) if self.charades else TestConfig(),
+            test=TestConfig(protocol=self.protocol, short_side=320 if self.charades else 256),
         )
 
 
@@ -168,6 +181,8 @@ def charades(model: str) -> Recipe:
         start=f"{model}_128x1",
         options=kinetics.options,
         charades=True,
+        videos=None,
+        test_videos=None,
     )
 
 

@@ -9,31 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from nlnet.apps.console import table
-from nlnet.apps.costs import NetworkCost, assumption, measurements, network_cost, run_cost, step_bytes
-from nlnet.apps.kinetics import KINETICS, TEST_VIDEOS, VIDEOS, Recipe
-from nlnet.apps.preflight import differences, missing, too_large
+from nlnet.apps.costs import GIB, NetworkCost, assumption, measurements, network_cost, run_cost, step_bytes
+from nlnet.apps.kinetics import KINETICS, Recipe
+from nlnet.apps.phases import Phase, phases, rates
+from nlnet.apps.preflight import differences, missing, other_pixels, too_large
 from nlnet.apps.published import published
 from nlnet.data import VideoList
 from nlnet.engine.config import Config
 from nlnet.engine.distributed import World
 from nlnet.engine.evaluate import build_model, sampling
-from nlnet.engine.initial import load_initial
+from nlnet.engine.initial import read_initial, start_from
 from nlnet.engine.rundir import RunDir
-from nlnet.engine.schedule import learning_rate, scaled_rate
 from nlnet.engine.train import read_training_videos
-
-GIB = 2**30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """Iterations [start, stop) and the learning rate at their two ends."""
-
-    start: int
-    stop: int
-    first_rate: float
-    last_rate: float
-    epochs: tuple[float, float]
+from nlnet.models import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +32,14 @@ class Plan:
     run: str
     facts: dict[str, str]
     phases: tuple[Phase, ...]
-    cost: dict[str, float]
+    cost: dict[str, float | None]
     published: tuple[str, ...]
     warnings: tuple[str, ...]
     config: Config
 
     def __rich__(self) -> Group:
         rows = [
-            [f"{p.start:,} – {p.stop:,}", _rates(p), f"{p.epochs[0]:.1f} – {p.epochs[1]:.1f}"]
+            [f"{p.start:,} – {p.stop:,}", rates(p), "{:.1f} – {:.1f}".format(*p.epochs) if p.epochs else "–"]
             for p in self.phases
         ]
         notes = [f"[bold]Reported for it:[/] {line} (not trained here)" for line in self.published]
@@ -94,30 +82,33 @@ def make_plan(
     classes = len(videos.classes) if videos else recipe.classes if recipe else 400
     network = network_cost(config, classes)
     cost = run_cost(config, network)
-    count = len(videos.items) if videos else VIDEOS
+    count = len(videos.items) if videos else recipe.videos if recipe else None
+    epochs = None if count is None else cost.clips / count
+    start = read_initial(config.init) if resumed_at is None else None
     per_pass = config.training.batch / (world.size * config.training.accumulate)
     activations, states = step_bytes(config, network, max(1, round(per_pass)))
     said = {
         **_network_facts(config, network, classes),
-        "videos": _videos(videos, validation),
+        "videos": _videos(videos, validation, count),
         "batch": f"{config.training.batch} clips = {world.size} × {config.training.accumulate} × {per_pass:g} "
         "(processes × accumulation × clips a pass)",
         "optimiser": _optimiser(config),
         "precise BN": _precise(config, cost.precise_share),
-        "weights": _weights(config, recipe, classes)
+        "weights": _weights(config, start, recipe, classes)
         if resumed_at is None
         else f"the checkpoint at iteration {resumed_at:,}",
         "memory": f"about {(activations + states) / GIB:.1f} GiB a process: {activations / GIB:.1f} activations"
         f"{' (checkpointed)' if config.training.checkpointing else ''}, {states / GIB:.1f} weights, gradients, momentum",
-        "test": _test(config, network),
+        "test": _test(config, network, recipe),
         "device": f"{world.device}, {config.training.precision}",
-        "cost": f"{cost.clips / 1e6:.3g} M clips = {cost.clips / count:.1f} epochs, {cost.macs / 1e18:.3g}·10¹⁸ "
+        "cost": f"{cost.clips / 1e6:.3g} M clips{'' if epochs is None else f' = {epochs:.1f} epochs'}, {cost.macs / 1e18:.3g}·10¹⁸ "
         f"multiply-adds, about {cost.gpu_hours:.3g} GPU-hours",
         "": assumption(config.training.precision),
     }
     warned = [
         *missing(config, recipe, run, resumed_at),
         *differences(config, base, recipe, world.size),
+        *other_pixels(config, start),
         *too_large(world, activations + states),
     ]
     return Plan(
@@ -127,7 +118,7 @@ def make_plan(
         phases=tuple(phases(config, count)),
         cost={
             "clips": cost.clips,
-            "epochs": cost.clips / count,
+            "epochs": epochs,
             "macs_per_clip": network.macs,
             "macs": cost.macs,
             "gpu_hours": cost.gpu_hours,
@@ -147,45 +138,6 @@ def _grid(values: Mapping[str, str]) -> Table:
     return made
 
 
-def _rates(phase: Phase) -> str:
-    if phase.first_rate == phase.last_rate:
-        return f"{phase.first_rate:.3g}"
-    return f"{phase.first_rate:.3g} … {phase.last_rate:.3g}"
-
-
-def phases(config: Config, videos: int) -> list[Phase]:
-    """The schedule in pieces: warm-up, then a piece for each rate of the steps, or the whole cosine."""
-    schedule = config.schedule
-    peak = scaled_rate(config.optimizer.lr, config.training.batch, config.optimizer.reference_batch)
-
-    def rate(iteration: int) -> float:
-        return learning_rate(
-            iteration,
-            peak=peak,
-            iterations=schedule.iterations,
-            policy=schedule.policy,
-            steps=schedule.steps,
-            gamma=schedule.gamma,
-            warmup=schedule.warmup,
-            warmup_start=schedule.warmup_start,
-        )
-
-    steps = schedule.steps if schedule.policy == "step" else ()
-    inner = {edge for edge in (schedule.warmup, *steps) if 0 < edge < schedule.iterations}
-    edges = [0, *sorted(inner), schedule.iterations]
-    epoch = config.training.batch / videos
-    return [
-        Phase(
-            start=start,
-            stop=stop,
-            first_rate=rate(start),
-            last_rate=rate(stop - 1),
-            epochs=(start * epoch, stop * epoch),
-        )
-        for start, stop in zip(edges, edges[1:], strict=False)
-    ]
-
-
 def _network_facts(config: Config, network: NetworkCost, classes: int) -> dict[str, str]:
     frames, stride = sampling(config)
     data = config.data
@@ -199,9 +151,10 @@ def _network_facts(config: Config, network: NetworkCost, classes: int) -> dict[s
     }
 
 
-def _videos(videos: VideoList | None, validation: VideoList | None) -> str:
+def _videos(videos: VideoList | None, validation: VideoList | None, count: int | None) -> str:
     if videos is None:
-        return f"not given; epochs are of the {VIDEOS:,} of the release's Kinetics-400"
+        counted = "" if count is None else f"; epochs are of the {count:,} of the release's Kinetics-400"
+        return f"not given{counted}"
     checked = f"{len(validation.items):,} for validation" if validation else "no validation set"
     return f"{len(videos.items):,} in {len(videos.classes)} classes, {checked}"
 
@@ -224,13 +177,13 @@ def _precise(config: Config, share: float) -> str:
     )
 
 
-def _weights(config: Config, recipe: Recipe | None, classes: int) -> str:
-    if config.init.weights is not None:
-        return load_initial(build_model(config, classes), config.init)[0] or ""
+def _weights(config: Config, start: Weights | None, recipe: Recipe | None, classes: int) -> str:
+    if start is not None:
+        return start_from(start, build_model(config, classes), config.init)[0]
     return f"none; the recipe starts from {recipe.origin}" if recipe else "none: from scratch"
 
 
-def _test(config: Config, network: NetworkCost) -> str:
+def _test(config: Config, network: NetworkCost, recipe: Recipe | None) -> str:
     test = config.test
     views = test.clips * test.crops
     size = (
@@ -239,7 +192,9 @@ def _test(config: Config, network: NetworkCost) -> str:
         else f"{test.crop}×{test.crop}"
     )
     macs = views * network.test_macs
+    videos = recipe.test_videos if recipe else None
+    whole = "" if videos is None else f" ({videos * macs / 1e18:.2f}·10¹⁸ for Kinetics-400's {videos:,})"
     return (
         f"protocol {test.protocol}: {test.clips} clips × {test.crops} crops, {size}; {macs / 1e12:.2f}·10¹² "
-        f"multiply-adds a video ({TEST_VIDEOS * macs / 1e18:.2f}·10¹⁸ for Kinetics-400's {TEST_VIDEOS:,})"
+        f"multiply-adds a video{whole}"
     )

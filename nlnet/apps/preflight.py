@@ -1,15 +1,16 @@
 """Before a training run: what is missing, what differs from the recipe, what will not fit."""
 
 import os
+from collections.abc import Sequence
 
 import torch
 
+from nlnet.apps.costs import GIB
 from nlnet.apps.kinetics import Recipe
 from nlnet.engine.config import Config
 from nlnet.engine.distributed import World
 from nlnet.engine.rundir import RunDir
-
-GIB = 2**30
+from nlnet.models import Weights
 
 
 def missing(config: Config, recipe: Recipe | None, run: RunDir, resumed_at: int | None) -> list[str]:
@@ -57,9 +58,31 @@ def differences(config: Config, base: Config, recipe: Recipe | None, processes: 
             mend = f"; training.accumulate={batch // processes // usual} comes back to it"
             found.append(
                 f"batch norm sees {per_pass:g} clips at a time, {usual} in the recipe ({recipe.devices} GPUs × {usual})"
-                + (mend if batch // processes > usual else "")
+                + (mend if batch % (processes * usual) == 0 else "")
             )
     return found
+
+
+def other_pixels(config: Config, weights: Weights | None) -> list[str]:
+    """Where pixels are not normalised as those that the weights of the start were trained on."""
+    if weights is None or weights.statistics is None:
+        return []
+    data = config.data
+    if all(_triple(a) == _triple(b) for a, b in zip(weights.statistics, (data.mean, data.std), strict=True)):
+        return []
+    mean, std = (
+        str(_triple(value)).replace(" ", "").replace("(", "[").replace(")", "]")
+        for value in weights.statistics
+    )
+    return [
+        "init.weights saw pixels of mean {} and deviation {}, here ".format(*weights.statistics)
+        + f"{data.mean} and {data.std}: data.mean={mean} data.std={std} are theirs"
+    ]
+
+
+def _triple(value: float | Sequence[float]) -> tuple[float, ...]:
+    """One number for R, G and B, or three."""
+    return (value,) * 3 if isinstance(value, float | int) else tuple(value)
 
 
 def too_large(world: World, needed: int) -> list[str]:

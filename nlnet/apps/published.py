@@ -21,10 +21,26 @@ class Published:
     figures: tuple[float, float]
     """Percent; `METRICS` says of what."""
 
+    @property
+    def protocol(self) -> str:
+        """The `test.protocol` that the figures are of."""
+        return "released" if self.table == "release" else "paper"
+
+    @property
+    def place(self) -> str:
+        """ "release", or the table of the paper."""
+        return "release" if self.table == "release" else f"Table {self.table}"
+
+    @property
+    def metrics(self) -> tuple[str, str]:
+        """What the two figures are."""
+        return METRICS.get(self.table, ("top-1", "top-5"))
+
     def __str__(self) -> str:
-        first, second = METRICS.get(self.table, ("top-1", "top-5"))
-        where = "release" if self.table == "release" else f"Table {self.table}"
-        return f"{where}, {self.row}: {first} {self.figures[0]}, {second} {self.figures[1]}"
+        figures = ", ".join(
+            f"{metric} {figure}" for metric, figure in zip(self.metrics, self.figures, strict=True)
+        )
+        return f"{self.place}, {self.row}: {figures} (test.protocol={self.protocol})"
 
 
 METRICS = {"4": ("mAP train/val", "mAP trainval/test")}

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from nlnet.apps.kinetics import KINETICS
-from nlnet.apps.published import TABLES
 from nlnet.data.diagnostic import DiagnosticSpec
 from nlnet.engine.config import (
     Config,
@@ -92,27 +90,6 @@ RECIPES["demo_control"] = partial(demo, "c2d_mini_rb1")
 RECIPES["demo_nonlocal"] = partial(demo, "c2d_mini_nl1")
 RECIPES["finetune_i3d_r50_nl5_8x8"] = partial(finetune, "i3d_r50_nl5", "8x8")
 RECIPES["finetune_c2d_r50_nl5_8x8"] = partial(finetune, "c2d_r50_nl5", "8x8")
-
-
-class TableRow(NamedTuple):
-    """A row of one of the paper's tables."""
-
-    name: str
-    published: tuple[float, float]
-    """Top-1 and top-5 in percent; in Table 4 the two mAPs."""
-    config: Config
-
-
-def table_rows(table: str) -> list[TableRow]:
-    """The rows of a table, "2a" … "2g", "3" (ours), "4" (ours) or "release", with what was published.
-
-    Raises:
-        ConfigError: no such table.
-    """
-    if table not in TABLES:
-        coco = "; COCO detection (Tables 5 and 6) has no recipe" if table in ("5", "6") else ""
-        raise ConfigError(f"table: got {table!r}, expected one of {', '.join(TABLES)}{coco}")
-    return [TableRow(row.row, row.figures, RECIPES[row.recipe]()) for row in TABLES[table]]
 
 
 def recipe_or_file(name: str) -> Config:

@@ -3,8 +3,9 @@
 from fnmatch import fnmatchcase
 
 from nlnet.engine.config import ConfigError, InitConfig
-from nlnet.engine.rundir import load_weights_file
-from nlnet.models import SOURCES, LoadReport, VideoResNet, differences, load_weights
+from nlnet.engine.rundir import RunError
+from nlnet.models import SOURCES, LoadReport, VideoResNet, Weights, differences, load_weights, read_weights
+from nlnet.models.inflate import WeightsError
 from nlnet.models.zoo import FRESH
 from nlnet.norms import fold_batch_norms
 
@@ -18,9 +19,26 @@ def load_initial(model: VideoResNet, init: InitConfig) -> tuple[str | None, Load
     Raises:
         ConfigError: `init.drop` leaves nothing. RunError, WeightsError: unreadable weights, or of another network.
     """
+    file = read_initial(init)
+    return (None, None) if file is None else start_from(file, model, init)
+
+
+def read_initial(init: InitConfig) -> Weights | None:
+    """The weights of `init`, if there are any.
+
+    Raises:
+        RunError: they cannot be read.
+    """
     if init.weights is None:
-        return None, None
-    file = load_weights_file(init.weights)
+        return None
+    try:
+        return read_weights(init.weights, source=init.source)
+    except (WeightsError, OSError) as error:
+        raise RunError(str(error)) from None
+
+
+def start_from(file: Weights, model: VideoResNet, init: InitConfig) -> tuple[str, LoadReport]:
+    """`load_initial` of weights that have been read."""
     weights = file.state
     kept = {key: value for key, value in weights.items() if not any(fnmatchcase(key, g) for g in init.drop)}
     if not kept:
@@ -33,5 +51,8 @@ def load_initial(model: VideoResNet, init: InitConfig) -> tuple[str | None, Load
     norms = sum(key.endswith(".running_mean") for key in kept.keys() - folded.keys())
     notes += [f"{norms} batch norms folded into affine layers"] if norms else []
     other = differences(model, file)
-    notes += [f"not {SOURCES[file.source].title}'s own function: {', '.join(other[:4])}"] if other else []
+    if other:
+        notes.append(f"not the weights' own function ({SOURCES[file.source].title}): {', '.join(other[:4])}")
+    if file.statistics is not None:
+        notes.append("they saw RGB of mean {}, deviation {}".format(*file.statistics))
     return "; ".join([f"{init.weights}: {report}", *notes]), report

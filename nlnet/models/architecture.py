@@ -1,19 +1,13 @@
-"""Which network a weight file holds, read off its keys and shapes, and that network built."""
+"""Which network a weight file holds, read off its keys and shapes."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from nlnet.models.checkpoints import Weights
-from nlnet.models.count import Skeleton
-from nlnet.models.inflate import LoadReport, WeightsError, load_weights
-from nlnet.models.resnet import VideoResNet
-from nlnet.models.zoo import SCALES, create_model, places
-from nlnet.norms import fold_batch_norms
-from nlnet.surgery import nonlocal_blocks
+from nlnet.models.inflate import WeightsError
+from nlnet.models.names import SCALES, places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,69 +39,20 @@ def architecture_of(tensors: Mapping[str, Tensor]) -> Architecture:
             expected = " or ".join(map(str, axes))
             raise WeightsError(f"{key} has shape {tuple(value.shape)}, expected {expected} axes, none empty")
     scale = _scale(tensors)
-    kind, where = _blocks(tensors)
+    kind, where = added_blocks(tensors)
     classifier = tensors.get("fc.weight")
     name, stage, unusual = f"{_net(tensors)}_{scale}", None, None
     if kind is not None:
         if len(where) not in (1, 5, 10):
             raise WeightsError(f"{len(where)} blocks at {', '.join(where)}: names are for 1, 5 or 10 blocks")
         name += f"_{kind}{len(where)}"
-        stage, unusual = _usual(scale, where)
+        stage, unusual = usual(scale, where)
     return Architecture(
         name=name,
         num_classes=None if classifier is None else classifier.shape[0],
         stage=stage,
         where=unusual,
     )
-
-
-def network_of(
-    weights: Weights, *, num_classes: int | None = None, options: Mapping[str, Any] | None = None
-) -> tuple[VideoResNet, LoadReport]:
-    """The network that `weights` are the weights of, with them in it: its logits are the source's own.
-
-    Args:
-        num_classes: of the classifier, for weights that have none.
-        options: of `create_model`, against what the source fixes.
-
-    Raises:
-        WeightsError: see `architecture_of`; a key on either side without a counterpart.
-    """
-    found = architecture_of(weights.tensors)
-    model = create_model(
-        found.name,
-        num_classes=num_classes or found.num_classes or 400,
-        **({"stage": found.stage, "where": found.where} | weights.options | dict(options or {})),
-    )
-    missing = () if found.num_classes else ("fc.*",)
-    return model, load_weights(model, fold_batch_norms(model, weights.state), may_miss=missing)
-
-
-def differences(model: VideoResNet, weights: Weights) -> list[str]:
-    """Points in which `model` computes something else than the foreign network that `weights` come from.
-
-    Loading by name cannot see them; weights that are fine-tuned may bear them, weights that are tested may not.
-    """
-    if weights.source == "nlnet" or weights.stills or "conv1.weight" not in weights.tensors:
-        return []
-    found = architecture_of(weights.tensors)
-    with Skeleton():
-        theirs = create_model(found.name, stage=found.stage, where=found.where, **weights.options)
-    points = [
-        ("stride of conv1", theirs.conv1.stride, model.conv1.stride),
-        ("pool1", str(theirs.pool1), str(model.pool1)),
-        ("pool2", str(theirs.pool2), str(model.pool2)),
-    ]
-    own = nonlocal_blocks(model)
-    for path, block in nonlocal_blocks(theirs).items():
-        if path in own:
-            mine = own[path].settings()
-            points += [
-                (f"{path} {name}", value, mine[name])
-                for name, value in block.settings().items()
-                if name in ("pairwise", "axis", "subsample", "groups", "pool_position", "scale")
-            ]
-    return [f"{name} {there} there, {here} here" for name, there, here in points if there != here]
 
 
 def _scale(tensors: Mapping[str, Tensor]) -> str:
@@ -131,7 +76,7 @@ def _net(tensors: Mapping[str, Tensor]) -> str:
     return "i3d333" if conv2 is not None and conv2.shape[2] == 3 else "i3d"
 
 
-def _blocks(tensors: Mapping[str, Tensor]) -> tuple[str | None, tuple[str, ...]]:
+def added_blocks(tensors: Mapping[str, Tensor]) -> tuple[str | None, tuple[str, ...]]:
     """Whether the blocks are non-local ("nl"), their control ("rb") or not there, and after which modules."""
     for kind, child in (("nl", "nonlocal_block"), ("rb", "control")):
         found = {m[1] for key in tensors if (m := re.match(rf"(layer\d\.\d+)\.{child}\.", key))}
@@ -140,7 +85,7 @@ def _blocks(tensors: Mapping[str, Tensor]) -> tuple[str | None, tuple[str, ...]]
     return None, ()
 
 
-def _usual(scale: str, where: tuple[str, ...]) -> tuple[str | None, tuple[str, ...] | None]:
+def usual(scale: str, where: tuple[str, ...]) -> tuple[str | None, tuple[str, ...] | None]:
     """(stage, None) where the name's own places are these, else (None, the places)."""
     stages = [None] + ([f"res{n + 2}" for n in range(len(SCALES[scale].blocks))] if len(where) == 1 else [])
     for stage in stages:

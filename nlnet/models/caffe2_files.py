@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nlnet.models.pickles import ORDERED_DICT, Name, Refused, brief, encode, no_bytes, opened, unpickle
+from nlnet.models.shapes import is_shape
 
 ELEMENTS = {
     "f2": torch.float16,
@@ -79,22 +80,16 @@ class _Claims(NamedTuple):
 
 
 def _checked(shape: object, elements: object, fortran: bool, data: object) -> _Claims:
-    if not isinstance(elements, _Elements) or elements.code not in ELEMENTS:
-        code = elements.code if isinstance(elements, _Elements) else elements
+    code = elements.code if isinstance(elements, _Elements) else elements
+    if not isinstance(elements, _Elements) or not isinstance(code, str) or code not in ELEMENTS:
         raise Refused(f"it holds an array of type {brief(code)}, expected one of {', '.join(ELEMENTS)}")
-    if (
-        not isinstance(shape, tuple)
-        or len(shape) > MAX_AXES
-        or not all(type(n) is int and n >= 0 for n in shape)
-    ):
+    if not isinstance(shape, tuple) or not is_shape(shape, MAX_AXES):
         raise Refused(f"it holds an array of shape {brief(shape)}, expected up to {MAX_AXES} sizes")
     if not isinstance(data, str | bytes | bytearray):
         raise Refused(f"it holds an array whose data is {type(data).__name__}, expected bytes")
-    dtype = ELEMENTS[elements.code]
+    dtype = ELEMENTS[code]
     if prod(shape) * dtype.itemsize != len(data):
-        raise Refused(
-            f"it claims an array of shape {shape} ({elements.code}) but has {len(data):,} bytes of it"
-        )
+        raise Refused(f"it claims an array of shape {shape} ({code}) but has {len(data):,} bytes of it")
     return _Claims(shape, dtype, elements.big, fortran, data)
 
 

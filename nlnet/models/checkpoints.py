@@ -17,6 +17,7 @@ from torch import Tensor
 from nlnet.models.caffe2_files import read_blobs
 from nlnet.models.inflate import WeightsError
 from nlnet.models.keymap import check_numbers
+from nlnet.models.options import OPTIONS
 from nlnet.models.safetensors_files import is_safetensors, read_safetensors
 from nlnet.models.source import Settings, has_blocks
 from nlnet.models.sources import SOURCES
@@ -24,22 +25,6 @@ from nlnet.models.torch_files import dictionaries, is_torch, read_torch
 
 STATE_KEYS = ("state_dict", "model_state", "model")
 """Where projects keep the weights among other things."""
-OPTIONS = (
-    "variant",
-    "padding",
-    "pool2",
-    "norm",
-    "pairwise",
-    "axis",
-    "subsample",
-    "groups",
-    "nonlocal_norm",
-    "convention",
-    "pool_position",
-    "scale",
-    "out_bias",
-)
-"""What decides which function the weights are the weights of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +57,14 @@ class Weights:
         return self.tensors | self.unmatched
 
     @property
+    def statistics(self) -> tuple[Any, Any] | None:
+        """Mean and deviation of RGB in [0, 1] that the network saw; None where nobody says."""
+        if self.source != "nlnet":
+            return SOURCES[self.source].statistics
+        data = (self.config or {}).get("data", {})
+        return (data["mean"], data["std"]) if {"mean", "std"} <= data.keys() else None
+
+    @property
     def stills(self) -> bool:
         """Whether this is a network of images, whose kernels inflate and whose options are not a video's."""
         conv1 = self.tensors.get("conv1.weight")
@@ -100,7 +93,7 @@ def read_weights(
     Args:
         origin: a Caffe2 pickle, a torch file, a .safetensors file, a run directory of nlnet, or what such a file
             holds, by name.
-        source: the project, where its keys alone do not say it (`slowfast_pkl`).
+        source: the project, where its keys alone do not say it (`slowfast_pkl`, else taken for `caffe2`).
         options: options of `create_model` that are known better than from the file.
 
     Raises:
@@ -115,7 +108,7 @@ def read_weights(
         raise WeightsError(f"option {unknown[0]!r}: expected one of {', '.join(OPTIONS)}")
     values = without_prefix(file.values)
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    chosen, which = (source, 0) if source in ("slowfast_pkl",) else recognise(tensors, source)
+    chosen, which = recognise(tensors, source)
     found = SOURCES[chosen]
     known, left = found.keymaps[which].read(tensors)
     known = {name: _shaped(name, value) for name, value in known.items()}
@@ -133,6 +126,7 @@ def read_weights(
     if config is not None:
         settings |= {k: (v, "in the file") for k, v in config["model"].items() if k in OPTIONS}
     settings |= {name: (value, "given") for name, value in (options or {}).items()}
+    settings = found.following(known, settings) | settings
     return Weights(
         tensors=known,
         source=chosen,

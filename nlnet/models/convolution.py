@@ -68,17 +68,17 @@ def temporal(
     x: Float[Tensor, "B C T H W"], weight: Float[Tensor, "D C k 1 1"], bias: Float[Tensor, "D"] | None
 ) -> Float[Tensor, "B D T H W"]:
     """y_t = Σ_r W_r x_{t + r − (k−1)/2} + bias, frames outside of the clip being 0; x by rows, and so is the result."""
-    rows = x.movedim(1, -1).flatten(2, 3)
-    y = _ShiftedSum.apply(rows, weight[..., 0, 0].movedim(2, 0))
-    if bias is not None:
-        y = y + bias if torch.is_grad_enabled() else y.add_(bias)
-    return y.unflatten(2, x.shape[3:]).movedim(-1, 1)
+    y: Tensor = _ShiftedSum.apply(x, weight[..., 0, 0].movedim(2, 0))
+    if bias is None:
+        return y
+    shift = bias.view(-1, 1, 1, 1)
+    return y + shift if torch.is_grad_enabled() else y.add_(shift)
 
 
 class _ShiftedSum(torch.autograd.Function):
-    """y_t = Σ_r x_{t + r − m} W_rᵀ for x (B, T, P, C), W (k, D, C), m = (k − 1)/2, accumulated where it lies.
+    """y_t = Σ_r W_r x_{t + r − m} for W (k, D, C), m = (k − 1)/2, accumulated where it lies.
 
-    dx_t = Σ_r dy_{t − r + m} W_r, the same sum with the shifts turned round, and dW_r = Σ_t dy_tᵀ x_{t + r − m}.
+    dx_t = Σ_r W_rᵀ dy_{t − r + m}, the same sum with the shifts turned round, and dW_r = Σ_t dy_t x_{t + r − m}ᵀ.
     """
 
     @staticmethod
@@ -94,30 +94,39 @@ class _ShiftedSum(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiable(dy, x, weight)
-        dy = dy.contiguous()
+        dy = dy.contiguous(memory_format=torch.channels_last_3d)
         dx = _accumulate(dy, list(weight.flip(0))) if ctx.needs_input_grad[0] else None
         dweight = None
         if ctx.needs_input_grad[1]:
             dweight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+            upstream, inputs = _rows(dy), _rows(x)
             for shift, out in enumerate(dweight):
-                for here, there in _overlaps(x, shift - len(weight) // 2):
-                    out.addmm_(_flat(dy[here]).t(), _flat(x[there]))
+                for here, there in _overlaps(inputs, shift - len(weight) // 2):
+                    out.addmm_(_flat(upstream[here]).t(), _flat(inputs[there]))
         return dx, dweight
 
 
 def _accumulate(x: Tensor, factors: list[Tensor]) -> Tensor:
-    """Σ_r x shifted by r − m, times factor r, into one new map."""
+    """Σ_r x shifted by r − m, times factor r, into one new map by rows. (No view of one: ReLU may work in place.)"""
     middle = len(factors) // 2
-    y = (_flat(x) @ factors[middle]).view(*x.shape[:3], -1)
+    shape = (x.shape[0], factors[0].shape[1], *x.shape[2:])
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
+    inputs, outputs = _rows(x), _rows(y)
+    torch.mm(_flat(inputs), factors[middle], out=_flat(outputs))
     for shift, factor in enumerate(factors):
         if shift != middle:
-            for here, there in _overlaps(x, shift - middle):
-                _flat(y[here]).addmm_(_flat(x[there]), factor)
+            for here, there in _overlaps(inputs, shift - middle):
+                _flat(outputs[here]).addmm_(_flat(inputs[there]), factor)
     return y
 
 
+def _rows(x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T P C"]:
+    """A view of a map that lies by rows."""
+    return x.movedim(1, -1).flatten(2, 3)
+
+
 def _overlaps(x: Tensor, shift: int) -> list[tuple[Any, Any]]:
-    """For each clip the frames t and t + shift that both exist: places in the result and in x."""
+    """For each clip of x (B, T, P, C) the frames t and t + shift that both exist: places in the result and in x."""
     frames = x.shape[1]
     if abs(shift) >= frames:
         return []
@@ -133,8 +142,8 @@ def _flat(x: Tensor) -> Tensor:
 def _differentiable(dy: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Both gradients in steps that autograd follows, for second derivatives: by torch's own convolution."""
     kernel = weight.movedim(0, 2)[..., None]
-    planes, upstream = x.permute(0, 3, 1, 2), dy.permute(0, 3, 1, 2)
+    planes, upstream = x.flatten(3), dy.flatten(3)
     padding = (len(weight) // 2, 0)
     dx = conv2d_input(planes.shape, kernel, upstream, padding=padding)
     dweight = conv2d_weight(planes, kernel.shape, upstream, padding=padding)
-    return dx.permute(0, 2, 3, 1), dweight[..., 0].movedim(2, 0)
+    return dx.view(x.shape), dweight[..., 0].movedim(2, 0)

@@ -6,9 +6,21 @@ from typing import Any
 
 from torch import Tensor
 
-from nlnet.models.inflate import WeightsError
 from nlnet.models.keymap import naming
-from nlnet.models.source import Settings, Source, block, has_blocks, residual
+from nlnet.models.resnet import TIMINGS
+from nlnet.models.slowfast_configuration import slowfast_options
+from nlnet.models.source import (
+    ASSUMED_PAIRWISE,
+    Settings,
+    Source,
+    block,
+    has_blocks,
+    residual,
+    stages_with_blocks,
+)
+
+RUN = 4
+"""Frames of a group in the release's res3 (`add_nonlocal_group`)."""
 
 CAFFE2_NAMES = naming(
     {"conv1": "conv1", "bn1": "res_conv1_bn", "fc": "pred"}
@@ -45,12 +57,33 @@ def caffe2_options(tensors: Mapping[str, Tensor], which: int, text: str) -> Sett
         )
     options: Settings = {
         "variant": variant,
-        "padding": ("released", "the release pads no pool"),
+        "padding": (
+            "released",
+            "release assumed, which pads no pool; PySlowFast's files have the same names: "
+            "then give source=slowfast_pkl",
+        ),
         "convention": ("released", "keys pooled before φ and g, 1/√d"),
     }
-    if affine and has_blocks(tensors) and variant[0] in ("32x4", "128x1"):
-        options["groups"] = (4, "res3 of long clips runs in groups of 4 of its 16 frames")
-    return options
+    return options | ({"pairwise": ASSUMED_PAIRWISE} if has_blocks(tensors) else {})
+
+
+def caffe2_groups(tensors: Mapping[str, Tensor], settings: Settings) -> Settings:
+    """Where norms are frozen, the release cuts res3 into runs of 4 frames, however many there are."""
+    variant = settings["variant"][0] if "variant" in settings else None
+    if (
+        settings.get("norm", ("",))[0] != "affine"
+        or variant not in TIMINGS
+        or 1 not in stages_with_blocks(tensors)
+    ):
+        return {}
+    timing = TIMINGS[variant]
+    groups = release_groups(timing.frames // (timing.conv1_stride * timing.pool1_stride * 2))
+    return {"groups": (groups, f"with frozen norms res3 runs in groups of {RUN} of its frames")}
+
+
+def release_groups(frames: int) -> int:
+    """Temporal groups of a block over `frames` frames of res3 in a network with frozen norms."""
+    return max(1, frames // RUN)
 
 
 def slowfast_pkl_options(tensors: Mapping[str, Tensor], which: int, text: str) -> Settings:
@@ -76,55 +109,6 @@ SLOWFAST_NAMES = naming(
         )
     )
 )
-
-
-SLOWFAST_PAIRWISE = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}
-
-
-def slowfast_options(tensors: Mapping[str, Tensor], which: int, text: str) -> Settings:
-    """`text` is the configuration in the file (`cfg.dump()`, YAML), if there is one."""
-    frames, rate = configured(text, "DATA", "NUM_FRAMES"), configured(text, "DATA", "SAMPLING_RATE")
-    options: Settings = {
-        "variant": ("8x8", "PySlowFast's C2D and I3D, whose stem never strides in time"),
-        "padding": ("padded", "PySlowFast pads pool1 by one pixel"),
-        "convention": ("released", "keys pooled before φ and g, 1/√d"),
-    }
-    if (frames, rate) == ("32", "4"):
-        options["variant"] = ("32x4", "in the file's configuration")
-    arch = configured(text, "MODEL", "ARCH")
-    if arch is not None and arch.endswith("_nopool"):
-        options["pool2"] = (False, f"ARCH {arch} in the file's configuration")
-    if not has_blocks(tensors):
-        return options
-    pairwise = configured(text, "NONLOCAL", "INSTANTIATION")
-    if pairwise is not None:
-        if pairwise not in SLOWFAST_PAIRWISE:
-            names = " or ".join(SLOWFAST_PAIRWISE)
-            raise WeightsError(
-                f"INSTANTIATION in the file's configuration: got {pairwise!r}, expected {names}"
-            )
-        ours = SLOWFAST_PAIRWISE[pairwise]
-        options["pairwise"] = (ours, f"INSTANTIATION {pairwise} in the file's configuration")
-    groups = re.findall(r"\d+", configured(text, "NONLOCAL", "GROUP") or "")
-    if len(groups) == 4 and int(groups[1]) > 1:
-        options["groups"] = (int(groups[1]), "GROUP in the file's configuration")
-    return options
-
-
-def configured(text: str, section: str, key: str) -> str | None:
-    """The value of `key` in a section of YAML as `cfg.dump()` writes it, with the lines of a list below it."""
-    inside = False
-    found: list[str] = []
-    for line in text.splitlines():
-        if found and not line.lstrip().startswith("- "):
-            break
-        if not line.startswith((" ", "-")):
-            inside = line == f"{section}:"
-        elif found:
-            found.append(line)
-        elif inside and line.lstrip().startswith(f"{key}:"):
-            found.append(line.partition(":")[2])
-    return "\n".join(found).strip() if found else None
 
 
 PYTORCHVIDEO_NAMES, PYTORCHVIDEO_NAMES_NO_POOL = (
@@ -156,6 +140,7 @@ CAFFE2 = Source(
     title="the Caffe2 release",
     keymaps=(CAFFE2_NAMES,),
     options=caffe2_options,
+    following=caffe2_groups,
     bookkeeping=caffe2_bookkeeping,
 )
 SLOWFAST_PKL = Source(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nlnet.block import CONVENTIONS, NonLocalBlock
 from nlnet.models.block_projects import PROJECTS, Project
-from nlnet.models.inflate import WeightsError
+from nlnet.models.inflate import WeightsError, listed
 from nlnet.models.keymap import KeyMap, check_numbers
 from nlnet.models.source import Settings
 
@@ -125,7 +125,7 @@ def _recognise(state: Mapping[str, Tensor], source: str | None, prefix: str) -> 
         titles = ", ".join(project.title for project in PROJECTS.values())
         where = f" under {prefix!r}" if prefix else ""
         raise WeightsError(
-            f"not a non-local block: got {_listed(state) or 'no keys'}{where}, expected those of {titles}"
+            f"not a non-local block: got {listed(state) or 'no keys'}{where}, expected those of {titles}"
         )
     return best
 
@@ -203,8 +203,8 @@ def _check(
     if extra or missing or wrong:
         raise WeightsError(
             f"read as a block of {title}, the keys do not fit."
-            + (f"\n  left over: {_listed(extra)}" if extra else "")
-            + (f"\n  missing: {_listed(missing)}" if missing else "")
+            + (f"\n  left over: {listed(extra)}" if extra else "")
+            + (f"\n  missing: {listed(missing)}" if missing else "")
             + (f"\n  shapes: {'; '.join(wrong)}" if wrong else "")
         )
 
@@ -245,8 +245,3 @@ def _inexpressible(block: NonLocalBlock, project: Project) -> list[str]:
         or block.in_channels // ratio == block.inner_channels,
     }
     return [reason for reason, fits in checks.items() if not fits]
-
-
-def _listed(keys: Mapping[str, Tensor] | list[str]) -> str:
-    names = list(keys)
-    return ", ".join(names[:8]) + (f", … ({len(names)} in all)" if len(names) > 8 else "")

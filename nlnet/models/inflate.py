@@ -6,7 +6,7 @@ network's if and only if no kernel on the way looks past an end of the clip, whe
 at nothing beside a frame and is always equal; an I3D is equal in the middle of a clip long enough to have one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -67,13 +67,18 @@ def load_weights(
 ) -> LoadReport:
     """Copy or inflate `weights` into `model` by name.
 
+    A module that may stay fresh does so as a whole: a block of which only the norm is not there would load and, with
+    γ = 0, be switched off.
+
     Args:
-        may_miss: globs of model keys that need no counterpart (a new classifier: "fc.*"; fresh blocks:
-            "*.nonlocal_block.*"). A key whose shape does not fit counts as missing, too.
+        may_miss: globs of model keys that need no counterpart. One that ends in ".*" means modules (a new classifier:
+            "fc.*"; fresh blocks: "*.nonlocal_block.*"): such a module has a counterpart for all of its keys or for none.
         may_drop: globs of keys in `weights` that may stay unused. `num_batches_tracked` always may.
+            A key whose shape does not fit is missing on one side and unused on the other: both must expect it.
 
     Raises:
-        WeightsError: a key is left over on either side and no glob expects it. The model is then unchanged.
+        WeightsError: a key is left over on either side and no glob expects it; some kernels have one plane where the
+            model's have several, while others have them. The model is then unchanged.
     """
     own = model.state_dict()
     values: dict[str, Tensor] = {}
@@ -89,17 +94,26 @@ def load_weights(
             mismatched.append(key)
     missing = sorted(key for key in own.keys() - weights.keys() if not key.endswith("num_batches_tracked"))
     unexpected = sorted(key for key in weights.keys() - own.keys() if not key.endswith("num_batches_tracked"))
-    surprising_missing = _outside(missing, may_miss)
-    surprising_shape = _outside(sorted(mismatched), may_miss)
+    absent = {*missing, *mismatched}
+    whole = [key for key in absent if _may_miss(key, own, absent, may_miss)]
+    surprising_missing = [key for key in missing if key not in whole]
+    surprising_shape = sorted(key for key in mismatched if key not in whole or _outside([key], may_drop))
     surprising_extra = _outside(unexpected, may_drop)
     if surprising_missing or surprising_shape or surprising_extra:
         shapes = [f"{k} {tuple(weights[k].shape)} → {tuple(own[k].shape)}" for k in surprising_shape]
+        half = [k for k in (*surprising_missing, *surprising_shape) if not _outside([k], may_miss)]
         raise WeightsError(
             "the weights do not fit the model."
-            + _listed("the model has, the weights have not", surprising_missing)
-            + _listed("the weights have, the model has not", surprising_extra)
-            + _listed("of another shape", shapes)
+            + _line("the model has, the weights have not", surprising_missing)
+            + _line("the weights have, the model has not", surprising_extra)
+            + _line("of another shape", shapes)
+            + (
+                "\n  a block or a classifier is fresh only as a whole, without any of its keys"
+                if half
+                else ""
+            )
         )
+    _check_planes(own, weights, inflated)
     for key, value in values.items():
         own[key].copy_(value)
     return LoadReport(
@@ -115,8 +129,36 @@ def _outside(keys: Sequence[str], globs: Sequence[str]) -> list[str]:
     return [key for key in keys if not any(fnmatchcase(key, glob) for glob in globs)]
 
 
-def _listed(title: str, keys: Sequence[str]) -> str:
-    if not keys:
-        return ""
-    shown = ", ".join(keys[:8]) + (f", … ({len(keys)} in all)" if len(keys) > 8 else "")
-    return f"\n  {title}: {shown}"
+def _may_miss(key: str, own: Collection[str], absent: Collection[str], globs: Sequence[str]) -> bool:
+    """Whether a glob expects the key to be absent, and with it all keys of the module that the glob means."""
+    for glob in (glob for glob in globs if fnmatchcase(key, glob)):
+        parts = key.split(".")
+        paths = [".".join(parts[:end]) for end in range(1, len(parts))]
+        module = next((path for path in paths if fnmatchcase(path, glob.removesuffix(".*"))), None)
+        if not glob.endswith(".*") or module is None:
+            return True
+        inside = [k for k in own if k.startswith(f"{module}.") and not k.endswith("num_batches_tracked")]
+        if all(k in absent for k in inside):
+            return True
+    return False
+
+
+def _check_planes(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], inflated: Sequence[str]) -> None:
+    """Refuse to inflate a part of a network that looks along time elsewhere: it inflates other blocks than the model."""
+    deep = [k for k, v in weights.items() if k in own and v.ndim == 5 and v.shape[2] > 1]
+    grown = sorted(key for key in inflated if own[key].shape[2] > 1)
+    if deep and grown:
+        raise WeightsError(
+            f"{grown[0]} has one plane in the weights and {own[grown[0]].shape[2]} in the model, while {min(deep)} has "
+            f"{weights[min(deep)].shape[2]}: a network that inflates other blocks"
+        )
+
+
+def listed(keys: Iterable[str]) -> str:
+    """The first eight, and how many there are if that is not all."""
+    names = list(keys)
+    return ", ".join(names[:8]) + (f", … ({len(names)} in all)" if len(names) > 8 else "")
+
+
+def _line(title: str, keys: Sequence[str]) -> str:
+    return f"\n  {title}: {listed(keys)}" if keys else ""

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from nlnet.models.inflate import WeightsError
+from nlnet.models.pickle_stack import Stack, TupleKey
 
 MAX_OPCODES = 1_000_000
 """A release's largest file has about 40,000; each can take some 200 bytes beside its own data."""
+MAX_NUMBER = 16
+"""Bytes of a whole number. Sizes have 8, torch's magic number 10; numbers of megabytes take hours to multiply."""
 
 OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 Stream = mmap.mmap | BytesIO  # both hand out what is there, however much a length field asks for
@@ -57,11 +60,16 @@ def _table(*pairs: Any) -> Table:
     """`OrderedDict(pairs)`; the list is then no list of pairs any more, so that nobody can hand it in again."""
     if not pairs:
         return Table()
-    if len(pairs) != 1 or type(pairs[0]) is not list:
+    if len(pairs) != 1 or type(pairs[0]) is not list or not all(map(_is_pair, pairs[0])):
         raise Refused(f"it makes a dictionary of {brief(pairs)}, expected a list of pairs")
     table = Table(pairs[0])
     pairs[0][:] = [None]
     return table
+
+
+def _is_pair(pair: object) -> bool:
+    """Whether it is a key and a value; a key that is a tuple can take for ever (`nlnet.models.pickle_stack`)."""
+    return type(pair) in (list, tuple) and len(pair) == 2 and isinstance(pair[0], str | int)  # type: ignore[arg-type, index]
 
 
 ORDERED_DICT = Name(_table)
@@ -106,10 +114,11 @@ def scan(stream: Stream) -> None:
     """Walk one pickle from the stream's position to its end, building nothing.
 
     Raises:
-        Refused: it ends early, holds a byte that is no opcode, has more than `MAX_OPCODES`, or claims a frame
-            or a memo place beyond its own size.
+        Refused: it ends early, holds a byte that is no opcode, has more than `MAX_OPCODES`, claims a frame or a memo
+            place beyond its own size, has a tuple as a key, or a number of more than `MAX_NUMBER` bytes.
     """
     count, size = 0, len(stream.getbuffer()) if isinstance(stream, BytesIO) else stream.size()
+    stack = Stack()
     while True:
         code = stream.read(1)
         if not code:
@@ -127,6 +136,16 @@ def scan(stream: Stream) -> None:
             raise Refused(f"it claims memo place {argument:,} after {count:,} opcodes")
         if opcode.name == "FRAME" and argument is not None and stream.tell() + argument > size:
             raise Refused(f"it claims a frame of {argument:,} bytes in a file of {size:,}")
+        if opcode.name in ("LONG1", "LONG4") and argument.bit_length() > 8 * MAX_NUMBER:
+            raise Refused(f"it holds a number of {argument.bit_length() // 8 + 1:,} bytes")
+        try:
+            stack.step(opcode, argument)
+        except TupleKey:
+            raise Refused("it has a tuple as a key") from None
+        except IndexError:
+            raise Refused(
+                f"it is damaged ({opcode.name} at byte {stream.tell()} takes what is not there)"
+            ) from None
         if opcode.name == "STOP":
             return
 
@@ -145,7 +164,7 @@ def _argument(stream: Stream, opcode: pickletools.OpcodeInfo) -> Any:
         lines = [stream.readline() for _ in range(2 if opcode.name in ("GLOBAL", "INST") else 1)]
         if not all(line.endswith(b"\n") for line in lines):
             raise Refused("it is cut short")
-        return int(lines[0]) if opcode.name == "PUT" else None
+        return int(lines[0]) if opcode.name in ("PUT", "GET") else None
     except ValueError as error:
         raise (
             error if isinstance(error, Refused) else Refused(f"it is cut short or damaged ({error})")

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlnet.models.pickles import Refused, opened
+from nlnet.models.pickles import Refused, brief, opened
+from nlnet.models.shapes import is_shape
 
 ELEMENTS = {
     "F64": torch.float64,
@@ -27,6 +28,9 @@ ELEMENTS = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+MAX_AXES = 64
+MAX_TABLE = 2**21
+"""Bytes of the table, which Python takes some twenty times of to read; a hundred per tensor are usual."""
 
 
 def is_safetensors(path: Path) -> bool:
@@ -47,13 +51,17 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             start = 8 + struct.unpack("<Q", stream.read(8))[0]
             if start > size:
                 raise Refused(f"its table claims {start - 8:,} bytes of {size:,}")
+            if start - 8 > MAX_TABLE:
+                raise Refused(f"its table has {start - 8:,} bytes, expected at most {MAX_TABLE:,}")
             table = json.loads(stream[8:start])
             metadata = table.pop("__metadata__", {})
             if not all(isinstance(value, str) for value in metadata.values()):
                 raise Refused("its metadata is not text by names")
             tensors, free = {}, start
             for name, entry in sorted(table.items(), key=lambda row: row[1]["data_offsets"]):
-                first, last = (start + int(place) for place in entry["data_offsets"])
+                first, last = (start + place for place in entry["data_offsets"])
+                if type(first) is not int or type(last) is not int:
+                    raise Refused(f"{name!r} is at {brief(entry['data_offsets'])}, expected whole numbers")
                 if first < free:
                     raise Refused(f"{name!r} begins inside another tensor")
                 tensors[name] = _tensor(name, entry, stream[first:last] if first <= last <= size else None)
@@ -68,7 +76,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _tensor(name: str, entry: dict[str, Any], data: bytes | None) -> Tensor:
     dtype, shape = ELEMENTS[entry["dtype"]], entry["shape"]
-    if data is None or not all(type(n) is int and n >= 0 for n in shape):
+    if not is_shape(shape, MAX_AXES):
+        raise Refused(f"{name!r} claims a shape of {brief(shape)}, expected up to {MAX_AXES} sizes")
+    if data is None:
         raise Refused(f"{name!r} of shape {shape} lies outside the file")
     if prod(shape) * dtype.itemsize != len(data):
         raise Refused(f"{name!r} claims a shape of {shape} and has {len(data):,} bytes")

@@ -5,16 +5,19 @@ pools, its temperature) each project fixes in its code. `Source.options` are tho
 options, each with the reason (docs/paper.md says which of them the paper has).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from nlnet.models.inflate import WeightsError
 from nlnet.models.keymap import KeyMap
 
 Settings = dict[str, tuple[Any, str]]
 """Option → (value, why)."""
+ASSUMED_PAIRWISE = ("embedded_gaussian", "assumed: the keys do not say; else give pairwise=dot_product")
 RELEASE_STATISTICS = (0.45, 0.225)
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -28,6 +31,8 @@ class Source:
     """The first is the one that is written."""
     options: Callable[[Mapping[str, Tensor], int, str], Settings]
     """From our tensors, the key map's place in `keymaps`, and the file's text (its configuration, or its name)."""
+    following: Callable[[Mapping[str, Tensor], Settings], Settings] = lambda tensors, settings: {}
+    """Options that follow from other ones, once all of these are known, the given ones too."""
     statistics: tuple[Any, Any] = RELEASE_STATISTICS
     """Mean and deviation of RGB in [0, 1] that its networks see."""
     bookkeeping: Callable[[str, Mapping[str, Any]], bool] = lambda name, file: False
@@ -51,3 +56,13 @@ def block(theta: str, phi: str, g: str, out: str, norm: str) -> dict[str, str]:
 
 def has_blocks(tensors: Mapping[str, Tensor]) -> bool:
     return any(".nonlocal_block." in key for key in tensors)
+
+
+def stages_with_blocks(tensors: Mapping[str, Tensor]) -> list[int]:
+    """The stages that have one, counted from 0 (res2)."""
+    return sorted({int(key[5]) - 1 for key in tensors if re.match(r"layer\d\.\d+\.nonlocal_block\.", key)})
+
+
+def unsupported(setting: str, got: object, expected: object) -> WeightsError:
+    """A setting in a file's configuration that makes it another network than we can build."""
+    return WeightsError(f"{setting} in the file's configuration: got {got}, expected {expected}")

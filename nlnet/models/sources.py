@@ -28,10 +28,7 @@ OUR_NAMES = naming(
 
 
 def still_options(tensors: Mapping[str, Tensor], which: int, text: str) -> Settings:
-    return {
-        "variant": ("8x8", "a network of stills has no stride in time"),
-        "padding": ("padded", "torchvision pads pool1 by one pixel"),
-    }
+    return {"padding": ("padded", "torchvision pads pool1 by one pixel")}
 
 
 def no_options(tensors: Mapping[str, Tensor], which: int, text: str) -> Settings:

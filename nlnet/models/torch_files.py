@@ -25,6 +25,7 @@ from nlnet.models.pickles import (
     opened,
     unpickle,
 )
+from nlnet.models.shapes import is_shape
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 STORAGES = {
@@ -68,15 +69,16 @@ def _never(*arguments: object) -> None:
 
 def check_tensor(storage: object, offset: object, size: object, stride: object, *rest: object) -> None:
     """Refuse a tensor that reaches outside its storage or has more elements than it."""
-    numbers = [offset, *size, *stride] if isinstance(size, tuple) and isinstance(stride, tuple) else [None]
-    if not isinstance(storage, _Storage) or not all(type(n) is int and n >= 0 for n in numbers):
+    steps = [offset, *stride] if isinstance(stride, tuple) else [None]
+    if not isinstance(size, tuple) or not is_shape(size, MAX_AXES):
+        raise Refused(f"it holds a tensor of size {brief(size)}, expected whole numbers, up to {MAX_AXES}")
+    if not isinstance(storage, _Storage) or not all(type(n) is int and 0 <= n < 2**63 for n in steps):
         raise Refused(
-            f"it holds a tensor of size {brief(size)}, stride {brief(stride)}, expected whole numbers"
+            f"it holds a tensor of stride {brief(stride)}, offset {brief(offset)}, expected whole numbers below 2^63"
         )
-    assert isinstance(size, tuple)
     assert isinstance(stride, tuple)
     assert isinstance(offset, int)
-    if not len(size) == len(stride) <= MAX_AXES or prod(size) > storage.elements:
+    if len(size) != len(stride) or prod(size) > storage.elements:
         raise Refused(f"it claims a tensor of size {size} over {storage.elements:,} stored elements")
     reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
     if prod(size) and reach > storage.elements:
@@ -84,9 +86,14 @@ def check_tensor(storage: object, offset: object, size: object, stride: object, 
 
 
 def _size(numbers: object) -> tuple[Any, ...]:
-    if not isinstance(numbers, tuple) or len(numbers) > MAX_AXES:
+    if not isinstance(numbers, tuple) or not is_shape(numbers, MAX_AXES):
         raise Refused(f"it holds a size of {brief(numbers)}, expected whole numbers")
     return numbers
+
+
+def _parameter(data: object, *rest: object) -> None:
+    if data is not None:  # what `check_tensor` returns
+        raise Refused(f"it makes a parameter of {brief(data)}, expected a tensor")
 
 
 def _encode(text: object, encoding: object) -> str:
@@ -104,7 +111,7 @@ NAMES: dict[str, Name] = {
     "torch.Size": Name(_size),
     "torch._utils._rebuild_tensor": Name(check_tensor),
     "torch._utils._rebuild_tensor_v2": Name(check_tensor),
-    "torch._utils._rebuild_parameter": Name(lambda data, *rest: data),
+    "torch._utils._rebuild_parameter": Name(_parameter),
 } | {f"torch.{kind}": _Kind(itemsize) for kind, itemsize in STORAGES.items()}
 
 
@@ -114,8 +121,10 @@ def storages(available: Callable[[str, int], None]) -> Callable[[Any], _Storage]
     def claimed(identity: Any) -> _Storage:
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
             raise Refused(f"it refers to {brief(identity)}, expected a storage")
-        kind, key, elements = identity[1], str(identity[2]), identity[4]
-        if not isinstance(kind, _Kind) or type(elements) is not int or elements < 0:
+        kind, key, elements = identity[1], identity[2], identity[4]
+        if not isinstance(key, str):
+            raise Refused(f"it refers to {brief(identity)}, expected a storage with a name")
+        if not isinstance(kind, _Kind) or type(elements) is not int or not 0 <= elements < 2**63:
             raise Refused(f"it has a storage of {brief(elements)} elements of an unknown kind")
         available(key, elements * kind.itemsize)
         return _Storage(elements)
