@@ -29,5 +29,6 @@ def test_each_video_is_reported(tmp_path: Path) -> None:
     assert second.fps is None
     assert third.error is not None
     assert "does not exist" in third.error
+    assert check_videos(videos, processes=2) == checks
     # a look at the first frame alone cannot see damage in the middle
     assert [check.error is None for check in check_videos(videos, every_frame=False)] == [True, True, False]

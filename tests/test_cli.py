@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_videos import write_video
 from safetensors.torch import load_file
 from test_train import settings
 
@@ -111,6 +112,46 @@ def test_data_check_lists_what_cannot_be_read(color_videos, corrupted):
     report = json.loads(done.stdout)
     assert (report["videos"], report["readable"]) == (12, 11)
     assert str(bad) in report["failures"][0]
+
+
+def test_data_check_of_first_frames_and_on_one_process(tmp_path):
+    (tmp_path / "a").mkdir()
+    data = bytearray(write_video(tmp_path / "a" / "0.mp4", 30, size=(96, 128)).read_bytes())
+    middle = (data.index(b"mdat") + len(data)) // 2
+    data[middle : middle + 400] = b"\xa5" * 400
+    (tmp_path / "a" / "0.mp4").write_bytes(data)
+    write_video(tmp_path / "a" / "1.mp4", 30)
+    whole = nlnet("data", "check", tmp_path, "--workers", "1", "--json")
+    assert (whole.returncode, json.loads(whole.stdout)["readable"]) == (1, 1)
+    quick = nlnet("data", "check", tmp_path, "--workers", "1", "--first-frame", "--json")
+    assert (quick.returncode, json.loads(quick.stdout)["readable"]) == (0, 2)
+    assert json.loads(quick.stdout)["decoded"] == "first frames"
+
+
+def test_videos_that_the_disk_lacks_are_wrong_in_the_second_column(trained, color_videos, tmp_path):
+    rows = [f"{color_videos / 'val' / color / '0.mp4'} {color}" for color in ("blue", "green", "red")]
+    (tmp_path / "val.txt").write_text("\n".join([*rows, "gone.mp4 red"]))
+    test = (
+        "test",
+        trained,
+        "--data",
+        tmp_path / "val.txt",
+        "data.missing=leave_out",
+        "--out",
+        tmp_path / "out",
+    )
+    summary = json.loads(nlnet(*test, "--json").stdout)
+    assert summary["missing"] == [str(tmp_path / "gone.mp4")]
+    share = summary["metrics_unread_as_wrong"]["video_top1"] / summary["metrics"]["video_top1"]
+    assert share == pytest.approx(3 / 4)
+    shown = nlnet(*test).stdout
+    assert "unread as wrong" in shown
+    assert "3 of 4 videos scored" in " ".join(shown.split())
+    scored = json.loads(nlnet("score", tmp_path / "out", "--json").stdout)["sources"][0]
+    assert scored["missing"] == 1
+    assert scored["metrics_unread_as_wrong"]["video_top1"] == pytest.approx(
+        summary["metrics_unread_as_wrong"]["video_top1"]
+    )
 
 
 def test_doctor_finds_this_machine_sound():

@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader
 
 from nlnet.data import framefolder
 from nlnet.data.annotations import VideoItem, VideoList
-from nlnet.data.dataset import Batch, Failure, FrameCache, Sample, TestViews, TrainClips, Views, collate
+from nlnet.data.batch import Batch, Failure, Sample, collate
+from nlnet.data.dataset import FrameCache, TestViews, TrainClips
 from nlnet.data.decode import Video
 from nlnet.data.transforms import TestTransform, TrainTransform
+from nlnet.data.views import Views
 
 NBYTES = 30 * 48 * 64 * 3
 PLAIN = TrainTransform(crop=48, scales=(48, 48), flip=False)
@@ -138,6 +140,63 @@ def test_views_are_the_transforms_crops(videos: VideoList) -> None:
     assert torch.equal(views.clips, expected)
 
 
+def test_views_come_in_parts_of_any_size(videos: VideoList) -> None:
+    transform = TestTransform(crop=24, short_side=30)
+    views = TestViews(videos, length=3, stride=2, num_clips=4, transform=transform)[2]
+    assert views.clips is not None
+    assert views.clips.is_contiguous()
+    for size in (1, 5, 12, 100):
+        parts = list(views.parts(size, torch.device("cpu")))
+        assert [len(part) for part in parts] == [size] * (12 // size) + [12 % size] * (12 % size > 0)
+        assert torch.equal(torch.cat(parts), views.clips)
+        assert all(part.permute(0, 2, 3, 4, 1).is_contiguous() for part in parts)
+
+
+def test_a_frame_that_many_views_share_is_kept_once(videos: VideoList) -> None:
+    transform = TestTransform(crop=48, short_side=48)
+    views = TestViews(videos, length=4, stride=2, num_clips=10, transform=transform)[0]
+    assert views.frames is not None
+    assert views.frames.shape == (30, 48, 64, 3)  # starts 0, 3, …: odd and even numbers
+    with Video(videos.items[0].path) as video:
+        assert torch.equal(views.frames, video.frames(range(30)))
+
+
+def test_a_video_that_was_not_read_has_no_parts() -> None:
+    with pytest.raises(
+        ValueError, match="video 3 has no views to cut, since it could not be read: x.mp4: is empty"
+    ):
+        next(Views(3, None, 0, failure="x.mp4: is empty").parts(2, torch.device("cpu")))
+
+
+def test_a_clip_is_the_transform_of_whole_frames(videos: VideoList) -> None:
+    """Though only a part of each frame is copied: the same bits, with the cache and without."""
+    transform = TrainTransform(crop=32, scales=(40, 60))
+    for cache_bytes in (0, 1 << 20):
+        data = TrainClips(videos, length=4, stride=2, transform=transform, cache_bytes=cache_bytes)
+        for seed in range(6):
+            rng = random.Random(seed)
+            start = int(rng.random() * (30 - 8 + 1))
+            with Video(videos.items[0].path) as video:
+                frames = video.frames(range(start, start + 8, 2))
+            assert torch.equal(_clip(data[0, seed]), transform(frames, rng))
+
+
+def test_a_turned_video_is_cut_as_it_is_shown(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "turned.mp4", 10, rotation=90)
+    videos = VideoList((VideoItem(path, None),), (), tmp_path)
+    with Video(path) as video:
+        frames = video.frames(range(10))
+    assert frames.shape == (10, 64, 48, 3)
+    for seed in range(3):
+        rng = random.Random(seed)
+        start = int(rng.random() * 9)
+        transform = TrainTransform(crop=32, scales=(52, 60))
+        sample = TrainClips(videos, length=2, stride=1, transform=transform)[0, seed]
+        assert torch.equal(_clip(sample), transform(frames[start : start + 2], rng))
+    views = TestViews(videos, length=2, stride=1, num_clips=1, transform=TestTransform(52, 52))[0].clips
+    assert torch.equal(views, TestTransform(52, 52)(frames[:2]))  # type: ignore[arg-type]
+
+
 def test_cached_videos_are_opened_once(videos: VideoList, opened: list[Video]) -> None:
     data = TrainClips(videos, length=4, stride=2, transform=PLAIN, cache_bytes=2 * NBYTES)
     for seed in range(3):
@@ -245,9 +304,10 @@ def test_pinning_goes_through_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     assert batch.clips.sum() == 3
     assert batch.labels.tolist() == [5]
     assert collate([Sample(0, None, 4, "x")]).pin_memory().clips is None
-    views = Views(0, clip[None], 4, (1, 2)).pin_memory()
+    frames = torch.zeros((2, 1, 1, 3), dtype=torch.uint8)
+    views = Views(0, frames, 4, (1, 2), ((0,), (1,)), TestTransform(1, 1, num_crops=1)).pin_memory()
     assert views.clips is not None
-    assert views.clips.sum() == 3
+    assert views.clips.sum() == 6
     assert views.starts == (1, 2)
 
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 from made_videos import number_of, picture, write_video
@@ -75,6 +76,19 @@ def test_nothing_asked_nothing_decoded(original: Path) -> None:
     assert video.duration_seconds is None
     with pytest.raises(ValueError, match="clip has frames 0 to 11, got 12"):
         video.frames([0, 12])
+
+
+def test_only_the_frames_asked_for_are_decoded(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    picture = FrameFolder._picture
+
+    def counted(self: FrameFolder, index: int) -> np.ndarray:
+        decoded.append(index)
+        return picture(self, index)
+
+    monkeypatch.setattr(FrameFolder, "_picture", counted)
+    assert FrameFolder(original).frames([9, 3, 9]).shape == (3, 48, 64, 3)
+    assert decoded == [3, 9]
 
 
 def _damage(path: Path) -> None:

@@ -72,6 +72,17 @@ def test_unlabelled_list(tmp_path: Path) -> None:
     assert videos.classes == ("x",)
 
 
+def test_a_name_may_begin_with_a_hash(tmp_path: Path) -> None:
+    touch(tmp_path, "#1.mp4", "# 2.mp4", "#3/4.mp4", "#dir/1.jpg", "a.mp4")
+    videos = read_videos(
+        listed(tmp_path, "# 2.mp4 0\n#1.mp4 1\n#3/4.mp4 0\n#dir 0\n# a.mp4 0\n#\n## x\n#\tb.mp4 1\n")
+    )
+    assert [item.path.name for item in videos.items] == ["# 2.mp4", "#1.mp4", "4.mp4", "#dir"]
+    # one that the disk lacks is told, not passed over
+    with pytest.raises(ValueError, match=r"train.txt:2: 1 of 2 videos do not exist: .*#gone.mp4"):
+        read_videos(listed(tmp_path, "a.mp4 0\n#gone.mp4 0\n"))
+
+
 def test_paths_are_relative_to_the_list_or_to_root(tmp_path: Path) -> None:
     touch(tmp_path, "lists/a.mp4", "videos/a.mp4")
     path = listed(tmp_path / "lists", f"a.mp4 0\n{tmp_path / 'videos/a.mp4'} 0\n")
@@ -97,7 +108,7 @@ def test_any_path_with_white_space_survives(
     numbers = [str(number) for _, number in pairs]
     text = "\n".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
     source = listed(tmp_path_factory.getbasetemp(), text, "any.txt")
-    _, lines = _parse(source, _lines(source), multilabel=False)
+    _, lines = _parse(source, _lines(source, source.parent), multilabel=False)
     assert [line.path for line in lines] == names
     assert [line.label for line in lines] == numbers
     assert [line.number for line in lines] == list(range(1, len(pairs) + 1))

@@ -1,3 +1,6 @@
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,64 @@ def test_links_that_lead_back_up(tmp_path: Path) -> None:
 def test_no_root(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gone is no folder; expected the root of the videos"):
         locate(tmp_path / "gone", {"a": None}, suffix=".mp4")
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """How many entries of each folder are read inside, by the folder's path."""
+    read: dict[str, int] = {}
+    scandir = os.scandir
+
+    class Counted:
+        def __init__(self, folder: str | Path) -> None:
+            self.name, self.entries = str(folder), scandir(folder)
+            read.setdefault(self.name, 0)
+
+        def __enter__(self) -> "Counted":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.close()
+
+        def close(self) -> None:
+            self.entries.close()
+
+        def __iter__(self) -> "Counted":
+            return self
+
+        def __next__(self) -> "os.DirEntry[str]":
+            entry = next(self.entries)
+            read[self.name] += 1
+            return entry
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", Counted)
+        yield read
+
+
+def test_what_lies_in_the_root_is_found_without_looking_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Charades: ten thousand folders of frames in one folder, and lists that name some of them."""
+    touch(
+        tmp_path, *(f"{name}/{name}-{k:06d}.jpg" for name in ("A", "B", "C") for k in range(1, 41)), "D.mp4"
+    )
+    with counted(monkeypatch) as read:
+        found = locate(tmp_path, {"A": None, "D": None}, suffix=".mp4")
+    assert found == {"A": tmp_path / "A", "D": tmp_path / "D.mp4"}
+    assert read == {str(tmp_path): 4}
+    with counted(monkeypatch) as read:
+        found = locate(tmp_path, {"A": None, "gone": None}, suffix=".mp4")
+    assert found == {"A": tmp_path / "A", "gone": tmp_path / "gone.mp4"}
+    # the others' frames are not read to their end
+    assert read == {str(tmp_path): 4, str(tmp_path / "B"): 16, str(tmp_path / "C"): 16}
+
+
+def test_pictures_beside_videos_hide_nothing(tmp_path: Path) -> None:
+    names = [f"v_{k:02d}" for k in range(30)]
+    touch(tmp_path, *(f"yoga/{name}.jpg" for name in names), *(f"yoga/{name}.avi" for name in names))
+    touch(tmp_path, "a.jpg", *(f"{k}.png" for k in range(30)))
+    found = locate(tmp_path, dict.fromkeys(names), suffix=".avi")
+    assert found == {name: tmp_path / "yoga" / f"{name}.avi" for name in names}
+    touch(tmp_path, "v_03.avi")
+    assert locate(tmp_path, {"v_03": "yoga"}, suffix=".avi") == {"v_03": tmp_path / "v_03.avi"}

@@ -80,7 +80,24 @@ def test_a_video_without_actions_comes_last_in_the_official_evaluation():
     assert scores[0].tolist() == pytest.approx([0.9, 0.2])  # left as they were
 
 
-def test_ranks_count_strictly_higher_scores():
+def test_ranks_count_higher_scores_and_equal_ones_of_lower_classes():
     scores = torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]])
     assert rank_of(scores, 0).tolist() == [2, 0]
+    # a tie has one winner, as with argmax: were both right, equal scores for all would be right about everything
+    assert rank_of(scores, 1).tolist() == [0, 1]
     assert rank_of(scores[0], 2) == 1
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=5, max_size=5), min_size=1, max_size=6))
+def test_ranks_are_places_in_a_stable_order_and_rank_0_is_argmax(rows: list[list[int]]):
+    scores = torch.tensor(rows, dtype=torch.float32)
+    for row, given_scores in zip(scores, rows, strict=True):
+        order = sorted(range(5), key=lambda k: -given_scores[k])  # sorted() keeps the order of equals
+        assert [int(rank_of(row, k)) for k in range(5)] == [order.index(k) for k in range(5)]
+        assert rank_of(row, int(row.argmax())) == 0
+
+
+def test_equal_scores_for_every_class_are_chance():
+    scores = torch.full((10, 10), 0.1)
+    assert sum(int(rank_of(scores[k], k) < 1) for k in range(10)) == 1
+    assert sum(int(rank_of(scores[k], k) < 5) for k in range(10)) == 5

@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,13 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from nlnet.engine.config import Config
+from nlnet.engine.passport import commit
 from nlnet.engine.rundir import (
     Checkpoint,
     RunDir,
     RunError,
     atomically,
     load_checkpoint,
-    load_state_dict,
+    load_weights_file,
     write_json,
 )
 
@@ -77,6 +82,162 @@ def test_metrics_survive_a_cut_last_line_and_rewind(tmp_path):
     assert run.metrics_path.read_text() == '{"iteration": 1}\n{"iteration": 2}\n'
 
 
+def test_rewinding_forgets_a_validation_that_was_not_finished(tmp_path):
+    run = RunDir(tmp_path)
+    for kind in ("train", "validation"):
+        run.log({"kind": kind, "iteration": 7})
+    run.save("last", checkpoint(w=torch.zeros(1)))  # of iteration 7
+    assert run.finished(7)
+    run.rewind(7)
+    assert [r["kind"] for r in run.metrics()] == ["train", "validation"]
+    run.checkpoints.joinpath("last.safetensors").unlink()
+    assert not run.finished(7)
+    run.rewind(7)
+    assert [r["kind"] for r in run.metrics()] == ["train"]
+
+
+def test_the_best_so_far(tmp_path):
+    run = RunDir(tmp_path)
+    assert run.best("clip_top1") == float("-inf")
+    run.save("best", checkpoint(w=torch.zeros(1)))
+    assert (run.best("clip_top1"), run.best("video_map")) == (12.5, float("-inf"))
+
+
+def test_what_a_kill_left_half_written_goes_and_nothing_else(tmp_path):
+    run = RunDir(tmp_path)
+    run.create(Config(), ("a",))
+    run.checkpoints.mkdir()
+    left = [tmp_path / ".config.json.ab_12345", tmp_path / ".metrics.jsonl.k3_xq81z"]
+    left += [run.checkpoints / ".resume.pt.aaaaaaaa", run.checkpoints / ".last.safetensors.0123abcd"]
+    others = [tmp_path / ".hidden.json", tmp_path / "lock", run.checkpoints / ".resume.pt.mine"]
+    for path in (*left, *others):
+        path.write_text("half")
+    run.rewind(0)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+
+
+def test_one_process_at_a_time(tmp_path):
+    run = RunDir(tmp_path / "run")
+    assert not run.busy
+    with run.lock():
+        assert run.busy
+        with (
+            pytest.raises(
+                RunError, match=rf"run: another process is at work in this run .process {os.getpid()} on "
+            ),
+            run.lock(),
+        ):
+            pass
+        assert run.busy
+    assert not run.busy
+    with run.lock():
+        pass
+    with pytest.raises(KeyError), run.lock():
+        raise KeyError
+    assert not run.busy
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from nlnet.engine.rundir import RunDir
+with RunDir(Path(sys.argv[1])).lock():
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_ends_with_its_process_and_not_with_its_children(tmp_path):
+    run = RunDir(tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert run.busy
+        with pytest.raises(RunError, match="another process is at work in this run"), run.lock():
+            pass
+        holder.kill()
+        holder.wait(timeout=20)
+        deadline = time.monotonic() + 2  # the child sleeps on
+        while run.busy and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with run.lock():
+            pass
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+
+
+def test_a_lock_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"run: cannot write there"), RunDir(tmp_path / "file" / "run").lock():
+        pass
+
+
+def test_a_directory_that_cannot_be_locked_is_used_without(tmp_path, monkeypatch):
+    def refuse(handle: int, how: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("nlnet.engine.lock.fcntl.flock", refuse)
+    run = RunDir(tmp_path)
+    with pytest.warns(UserWarning, match="lock: this file system has no locks"), run.lock():
+        assert not run.busy
+
+
+def test_every_session_signs_the_passport(tmp_path, monkeypatch):
+    run = RunDir(tmp_path)
+    assert run.passports() == []
+    run.sign(0)
+    run.sign(40)
+    first, second = json.loads((tmp_path / "passport.json").read_text())
+    assert (first["iteration"], second["iteration"]) == (0, 40)
+    assert set(first) == {"iteration", "commit", "machine", "python", "torch", "nlnet", "started"}
+    assert first["torch"] == torch.__version__
+    assert first["started"].endswith("+00:00")
+    # without git, the commit is unknown and the run goes on
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    run.sign(50)
+    assert run.passports()[2]["commit"] == "unknown"
+    run.passport_path.write_text("[")
+    with pytest.raises(RunError, match=r"passport\.json: cannot read it"):
+        run.sign(60)
+    run.passport_path.write_text("{}")
+    with pytest.raises(RunError, match=r"passport\.json: cannot read it .expected a list"):
+        run.sign(60)
+
+
+def test_the_commit_is_of_the_package_not_of_the_folder_around_it(tmp_path):
+    def git(*arguments: str) -> str:
+        named = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *arguments]
+        return subprocess.run(named, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    inside = tmp_path / "package"
+    inside.mkdir()
+    (inside / "__init__.py").write_text("")
+    (tmp_path / "other.txt").write_text("")
+    git("init")
+    git("add", "other.txt")
+    git("commit", "-m", "x")
+    assert commit(inside) == "unknown"
+    git("add", ".")
+    git("commit", "-m", "y")
+    head = git("rev-parse", "HEAD")
+    assert commit(inside) == head
+    (tmp_path / "other.txt").write_text("changed")
+    assert commit(inside) == head
+    (inside / "__init__.py").write_text("changed")
+    assert commit(inside) == f"{head} and changes"
+
+
 def test_a_directory_in_use(tmp_path):
     run = RunDir(tmp_path)
     run.create(Config(), ("a",))
@@ -130,20 +291,20 @@ def test_plain_weights(tmp_path):
     torch.save({"state_dict": weights, "epoch": 3}, tmp_path / "b.pth")
     save_file(weights, tmp_path / "c.safetensors")
     for name in ("a.pth", "b.pth", "c.safetensors"):
-        assert torch.equal(load_state_dict(tmp_path / name)["w"], weights["w"])
+        assert torch.equal(load_weights_file(tmp_path / name).state["w"], weights["w"])
 
 
 def test_weights_that_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"w": Foreign()}, "foreign.pth")
     with pytest.raises(RunError, match=r"foreign\.pth: not weights that can be loaded safely"):
-        load_state_dict(Path("foreign.pth"))
+        load_weights_file(Path("foreign.pth"))
     assert not Path("owned").exists()
     torch.save([1, 2], "list.pth")
     with pytest.raises(RunError, match=r"list\.pth: expected a state dict .*, got list"):
-        load_state_dict(Path("list.pth"))
+        load_weights_file(Path("list.pth"))
     with pytest.raises(RunError, match=r"none\.pth: no such file"):
-        load_state_dict(Path("none.pth"))
+        load_weights_file(Path("none.pth"))
 
 
 def test_json_is_readable(tmp_path):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from nlnet.engine.config import TestConfig
 from nlnet.engine.scores import SavedScores, ScoresError, read_scores, write_scores
-from nlnet.engine.videoscores import Evaluation, Unread, VideoScores
+from nlnet.engine.videoscores import Evaluation, Missing, Unread, VideoScores
 
 
 def saved_scores(labels=(0, 1, None), *, classes=("a b", "ü"), score="softmax", seed=0) -> SavedScores:
@@ -22,8 +22,9 @@ def saved_scores(labels=(0, 1, None), *, classes=("a b", "ü"), score="softmax",
         for k, label in enumerate(labels)
     ]
     lost = Unread(1, Path("v/bad.mp4"), labels[0], "v/bad.mp4: is empty; download it again")
+    gone = Missing(Path("v/gone.mp4"), labels[0])
     return SavedScores(
-        evaluation=Evaluation(tuple(videos), (lost,), classes),
+        evaluation=Evaluation(tuple(videos), (lost,), classes, (gone,)),
         score=score,
         test=TestConfig(clips=2, short_side=36, crop=32),
         frames=8,
@@ -40,7 +41,7 @@ def assert_same(a: SavedScores, b: SavedScores) -> None:
         assert replace(one, views=0) == replace(other, views=0)
     empty = Evaluation((), (), ())
     assert replace(a, evaluation=empty) == replace(b, evaluation=empty)
-    assert (a.evaluation.failures, a.evaluation.classes) == (b.evaluation.failures, b.evaluation.classes)
+    assert replace(a.evaluation, videos=()) == replace(b.evaluation, videos=())
 
 
 @pytest.mark.parametrize("labels", [(0, 1, 0), ((), (0, 1), (1,)), (None, None, None)])
@@ -88,6 +89,12 @@ def spoiled(path: Path, *, drop: str | None = None, tensors=None, **changes: str
         metadata = {k: v for k, v in (file.metadata() | changes).items() if k != drop}
     save_file(tensors or load_file(path), path, metadata)
     return path
+
+
+def test_older_files_know_of_no_missing_videos(tmp_path):
+    saved = read_scores(spoiled(tmp_path / "s.safetensors", drop="missing"))
+    assert saved.evaluation.missing == ()
+    assert len(saved.evaluation.failures) == 1
 
 
 def labelled(label: object) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nlnet.data.transforms import TestTransform, TrainTransform, normalize, resize
+from nlnet.data.transforms import Framing, TestTransform, TrainTransform, leading, normalize, resize
 
 
 def noise(frames: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -52,6 +52,39 @@ def test_resize_by_two_has_the_half_pixel_weights() -> None:
 def test_resize_to_the_same_size_gives_the_same_frames() -> None:
     frames = noise(2, 9, 7)
     assert resize(frames, (9, 7)) is frames
+
+
+@st.composite
+def framings(draw: st.DrawFn) -> Framing:
+    """Sides that grow, shrink or stay, alone or together; large and tiny ones."""
+    sides = st.one_of(st.integers(1, 12), st.integers(1, 400))
+    size = draw(sides), draw(sides)
+    scaled = draw(st.one_of(sides, st.just(size[0]))), draw(st.one_of(sides, st.just(size[1])))
+    crop = draw(st.integers(1, min(scaled)))
+    corner = draw(st.integers(0, scaled[0] - crop)), draw(st.integers(0, scaled[1] - crop))
+    return Framing(size, scaled, corner, crop, draw(st.booleans()))
+
+
+@given(framings(), st.integers(1, 6))
+@settings(max_examples=300, deadline=None)
+def test_a_window_scaled_alone_is_the_window_of_the_scaled_frame(framing: Framing, count: int) -> None:
+    frames = noise(count, *framing.size)
+    (top, left), crop = framing.corner, framing.crop
+    expected = resize(frames, framing.scaled)[:, top : top + crop, left : left + crop]
+    expected = (expected.flip(2) if framing.mirrored else expected).permute(3, 0, 1, 2)
+    rows, columns = framing.source
+    assert torch.equal(framing(frames), expected)
+    assert torch.equal(framing(frames[:, :rows, :columns].contiguous()), expected)
+
+
+def test_no_more_of_a_frame_is_scaled_than_the_window_needs() -> None:
+    # out pixel 99 of 300 lies at 99.5·256/300 − ½ = 84.4, between pixels 84 and 85 of the source; one may be spare
+    source, out = leading(256, 300, 100)
+    assert (source - 86 in (0, 1), out) == (True, 100)
+    assert leading(256, 256, 100) == (100, 100)
+    assert leading(300, 256, 100) == (300, 256)  # a side that shrinks: whole
+    assert leading(256, 300, 300) == (256, 300)
+    assert leading(3, 4, 3) == (3, 4)  # all 3 for the first 3 of 4: not to be taken for a copy
 
 
 def test_same_seed_same_clip_and_other_seeds_differ() -> None:
@@ -106,7 +139,7 @@ def test_no_room_to_choose_changes_nothing() -> None:
     frames = noise(4, 32, 32)
     clip = TrainTransform(crop=32, scales=(32, 32), flip=False)(frames, random.Random(3))
     assert torch.equal(clip, frames.permute(3, 0, 1, 2))
-    assert clip.is_contiguous()
+    assert clip.permute(1, 2, 3, 0).is_contiguous()  # colours side by side, nothing else kept
 
 
 @pytest.mark.parametrize(

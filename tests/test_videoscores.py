@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nlnet.engine.videoscores import Evaluation, Unread, VideoScores
+from nlnet.engine.videoscores import Evaluation, Missing, Unread, VideoScores
 
 
 def video(index: int, label, *views, aggregate="mean") -> VideoScores:
@@ -89,6 +89,20 @@ def test_an_unread_video_with_one_class_is_wrong():
     many = Evaluation((video(0, 0, [0.2] * 6),), (unread(1, 0),), tuple("abcdef"))
     assert many.metrics(unread_as_wrong=True)["video_top5"] == pytest.approx(50)
     assert Evaluation((video(0, 0, wrong),), (), ("a", "b")).metrics()["video_top1"] == 0
+
+
+def test_a_video_that_the_disk_lacks_counts_as_one_that_was_not_read():
+    right = [0.9, 0.1]
+    here = (video(0, 0, right), video(1, 1, right))
+    lacking = tuple(Missing(Path(f"{k}.mp4"), label) for k, label in ((2, 0), (3, 1), (4, None)))
+    evaluation = Evaluation(here, (), ("a", "b"), lacking)
+    assert not evaluation.complete
+    assert Evaluation(here, (), ("a", "b")).complete
+    assert evaluation.metrics()["video_top1"] == 50
+    # right: one of four; class a 1 of 2, class b 0 of 2
+    assert evaluation.metrics(unread_as_wrong=True) == {"video_top1": 25.0, "video_mean_class": 25.0}
+    several = Evaluation((video(0, (0,), [0.9]),), (), ("a",), (Missing(Path("1.mp4"), (0,)),))
+    assert several.metrics(unread_as_wrong=True) == {"video_map": 100.0}  # it comes last: 1/1 and 2/2
 
 
 def test_without_labels_there_is_nothing_to_judge():

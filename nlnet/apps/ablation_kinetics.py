@@ -97,7 +97,9 @@ def plan_kinetics(
 def _run(recipe: str, seed: int, assignments: Sequence[str], out: Path, device: str) -> KineticsRun:
     known = KINETICS[recipe]
     depth, first = known.model.split("_")[1], known.start == IMAGENET
-    config = override(known.config(), [*for_depth(assignments, depth), f"training.seed={seed}"])
+    config = override(
+        known.config(), ["test.protocol=paper", *for_depth(assignments, depth), f"training.seed={seed}"]
+    )
     folder = out / "kinetics"
     if not first:
         config = override(config, [f"init.weights={folder / f'{known.start}-s{seed}'}"])

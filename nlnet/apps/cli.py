@@ -231,7 +231,7 @@ def convert(
     to: Annotated[
         str | None,
         typer.Option(
-            help="caffe2, caffe2_flat, slowfast, pytorchvideo, mmaction2, torchvision; ours if not given."
+            help="caffe2, caffe2_flat, slowfast, slowfast_pkl, pytorchvideo, mmaction2, torchvision; ours if not given."
         ),
     ] = None,
     source: Annotated[
@@ -319,11 +319,45 @@ def models(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Check this machine: versions, devices, decoding, encoding, disk."""
+def bench(
+    groups: Annotated[list[str], typer.Argument(help="op, growth, block, network, loader, test, or all.")],
+    seconds: Annotated[float, typer.Option(min=0.0, help="Spent on each table, 5 to 25 rounds.")] = 15.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU; torch's own if not given.")] = None,
+    device: Device = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or bf16, for op, growth and block.")] = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Whether compiled networks take part.")
+    ] = True,
+    out: Annotated[Path | None, typer.Option(help="Write the results there, as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what you wait for: operation, block, network, loader and test, each beside the plain way, by turns."""
+    from nlnet.apps.bench.command import run_bench
+
+    run_bench(
+        groups,
+        seconds=seconds,
+        threads=threads,
+        device=device,
+        precision=precision,
+        compiled=compiled,
+        out=out,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A recipe or YAML file: say what of it fits into this machine's memory."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: versions, devices, decoding, encoding, disk; with --recipe, what fits into its memory."""
     from nlnet.apps.doctor import run_doctor
 
-    raise typer.Exit(run_doctor(as_json=as_json))
+    raise typer.Exit(run_doctor(recipe, as_json=as_json))
 
 
 @app.command()
@@ -411,12 +445,30 @@ def data_check(
     classes: Annotated[
         Path | None, typer.Option(help="A file of class names in order, as data.classes.")
     ] = None,
+    first_frame: Annotated[
+        bool,
+        typer.Option(
+            "--first-frame", help="Decode only the first frame of each: quick, and blind to later damage."
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the number of cores if not given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Open every video of a data set; list those that are not there or cannot be read (then exit code 1)."""
+    """Decode every video of a data set; list those that are not there or cannot be read (then exit code 1)."""
     from nlnet.apps.commands import run_data_check
 
-    raise typer.Exit(run_data_check(source, root=root, format=format, classes=classes, as_json=as_json))
+    code = run_data_check(
+        source,
+        root=root,
+        format=format,
+        classes=classes,
+        first_frame=first_frame,
+        workers=workers,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
 
 
 def print_json(value: Any) -> None:

@@ -214,15 +214,28 @@ def run_data_make(out: Path, *, task: str, counts: dict[str, int], stills: int, 
 
 
 def run_data_check(
-    source: Path, *, root: Path | None, format: str, classes: Path | None, as_json: bool
+    source: Path,
+    *,
+    root: Path | None,
+    format: str,
+    classes: Path | None,
+    first_frame: bool,
+    workers: int | None,
+    as_json: bool,
 ) -> int:
     """`nlnet data check`. Exit code 1 where a video is not there or cannot be read."""
     values = {"root": root, "format": format, "classes": classes, "missing": "leave_out"}
     videos = configured_videos(from_mapping({"data": values}, source="data check").data, source)
     progress = bar()
     with progress:
-        line = progress.add_task("opening videos", total=len(videos.items), note="")
-        checks = check_videos(videos, progress=lambda check: progress.advance(line))
+        what = "opening videos" if first_frame else "decoding videos"
+        line = progress.add_task(what, total=len(videos.items), note="")
+        checks = check_videos(
+            videos,
+            every_frame=not first_frame,
+            processes=workers or os.cpu_count() or 1,
+            progress=lambda check: progress.advance(line),
+        )
     bad = [c for c in checks if c.error is not None]
     good = [c for c in checks if c.error is None]
     lengths = sorted(c.num_frames or 0 for c in good)
@@ -234,6 +247,7 @@ def run_data_check(
         "classes": len(videos.classes),
         "labels": label_counts(videos),
         "readable": len(good),
+        "decoded": "first frames" if first_frame else "every frame",
         "frames": [lengths[0], lengths[len(lengths) // 2], lengths[-1]] if lengths else [],
         "missing": missing,
         "failures": [c.error for c in bad],

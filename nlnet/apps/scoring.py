@@ -56,11 +56,12 @@ def facts_of(saved: SavedScores) -> dict[str, Any]:
         "score": saved.score,
         "videos": len(saved.evaluation.videos),
         "unread": len(saved.evaluation.failures),
+        "missing": len(saved.evaluation.missing),
         "metrics": saved.evaluation.metrics(),
         "by_clips": by_clips(saved),
         "classes": saved.evaluation.by_class(),
     }
-    if saved.evaluation.failures:
+    if not saved.evaluation.complete:
         facts["metrics_unread_as_wrong"] = saved.evaluation.metrics(unread_as_wrong=True)
     return facts
 
@@ -73,7 +74,7 @@ def show(report: dict[str, Any]) -> None:
     """The sources' figures side by side, with the fused ones; then how they grow with the number of clips."""
     sources = report["sources"]
     for source in sources:
-        lost = f", {source['unread']} unread" if source["unread"] else ""
+        lost = "".join(f", {source[how]} {how}" for how in ("unread", "missing") if source[how])
         OUT.print(
             f"{source['source']}: {source['videos']} videos{lost}, protocol {source['protocol']}, "
             f"{source['aggregate']} over {many(source['clips'], 'clip')} × {many(source['crops'], 'crop')}",

@@ -8,6 +8,7 @@ there is one, the rest is there and belongs to it.
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nlnet.engine.distributed import World
 from nlnet.engine.evaluate import Evaluation, evaluate
 from nlnet.engine.rundir import write_json
 from nlnet.engine.scores import SavedScores, write_scores
+from nlnet.engine.videoscores import Missing
 from nlnet.models import VideoResNet
 
 
@@ -36,7 +38,8 @@ def watched_evaluation(
             world=here,
             on_video=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    return evaluation, time.perf_counter() - start
+    missing = tuple(Missing(item.path, item.label) for item in videos.absent)
+    return replace(evaluation, missing=missing), time.perf_counter() - start
 
 
 def summary_of(saved: SavedScores, videos: VideoList, seconds: float) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def summary_of(saved: SavedScores, videos: VideoList, seconds: float) -> dict[st
         "videos": len(videos.items),
         "scored": len(evaluation.videos),
         "failures": [f.reason for f in evaluation.failures],
-        "missing": [str(path) for path in videos.missing],
+        "missing": [str(video.path) for video in evaluation.missing],
         "views_per_video": test.clips * test.crops,
         "protocol": test.protocol,
         "test": test.model_dump(mode="json"),
@@ -55,7 +58,7 @@ def summary_of(saved: SavedScores, videos: VideoList, seconds: float) -> dict[st
         "seconds": round(seconds, 2),
         "metrics": evaluation.metrics(),
     }
-    if evaluation.failures:
+    if not evaluation.complete:
         summary["metrics_unread_as_wrong"] = evaluation.metrics(unread_as_wrong=True)
     if evaluation.multilabel:
         summary["classes_without_videos"] = sum(row["videos"] == 0 for row in evaluation.by_class())
@@ -90,14 +93,14 @@ def named(label: Label, classes: tuple[str, ...]) -> str | list[str] | None:
 
 
 def show_test(path: Path, summary: Mapping[str, Any], folder: Path | None) -> None:
-    """The figures of a test as a table, and where its scores lie; a second column where a video was not read."""
+    """The figures of a test as a table, and where its scores lie; a second column where a video was not read or not there."""
     both = [summary["metrics"], summary.get("metrics_unread_as_wrong", {})]
     rows = [[name, *(percent(column.get(name)) for column in both)] for name in summary["metrics"]]
     columns = ["metric", "value", "unread as wrong"]
     if not both[1]:
         rows, columns = [row[:2] for row in rows], columns[:2]
     title = (
-        f"{path}: {summary['scored']} of {summary['videos']} videos scored, "
+        f"{path}: {summary['scored']} of {summary['videos'] + len(summary['missing'])} videos scored, "
         f"{summary['views_per_video']} views each ({summary['protocol']}), {summary['seconds']:.0f} s"
     )
     OUT.print(table(title, columns, rows))

@@ -1,11 +1,18 @@
 """Does every video of a list really decode? For `nlnet data check` and before a long run."""
 
-from collections.abc import Callable
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from nlnet.data.decode import VideoError
 from nlnet.data.framefolder import open_video
 from nlnet.data.videolist import VideoItem, VideoList
+
+AT_ONCE = 8
+"""Videos that a process is given at a time."""
 
 
 class Check(NamedTuple):
@@ -36,12 +43,33 @@ def check_video(item: VideoItem, *, every_frame: bool = True) -> Check:
 
 
 def check_videos(
-    videos: VideoList, *, every_frame: bool = True, progress: Callable[[Check], None] | None = None
+    videos: VideoList,
+    *,
+    every_frame: bool = True,
+    processes: int = 1,
+    progress: Callable[[Check], None] = lambda check: None,
 ) -> list[Check]:
-    """`check_video` for each item, in order; `progress` is called with each result as it is there."""
+    """`check_video` for each item, in order, shared out over `processes`; `progress` is called with each result."""
     checks = []
-    for item in videos.items:
-        checks.append(check_video(item, every_frame=every_frame))
-        if progress is not None:
-            progress(checks[-1])
+    for check in _checks(videos, partial(check_video, every_frame=every_frame), processes):
+        checks.append(check)
+        progress(check)
     return checks
+
+
+def _checks(videos: VideoList, check: Callable[[VideoItem], Check], processes: int) -> Iterator[Check]:
+    if min(processes, len(videos.items)) <= 1:
+        yield from map(check, videos.items)
+        return
+    # fresh processes: the decoder's and torch's threads of this one would not be in a fork
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_ctrl_c) as pool:
+        try:
+            yield from pool.map(check, videos.items, chunksize=AT_ONCE)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_ctrl_c() -> None:
+    """To the first process, which ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

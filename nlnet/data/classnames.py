@@ -1,13 +1,12 @@
 """The names of the classes in order: the files they come in, and the numbers that they give to labels."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from nlnet.data.rows import read_text
+from nlnet.data.rows import parse_json, read_text
 
 
 def read_classes(source: Path | str) -> tuple[str, ...]:
@@ -65,14 +64,7 @@ def near(name: str, names: Sequence[str]) -> str:
 
 
 def _from_json(source: Path, text: str) -> list[tuple[int, str]]:
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{source}:{error.lineno}: not JSON ({error.msg}); expected {{name: number}}"
-        ) from None
-    except RecursionError:
-        raise ValueError(f"{source}: lists in lists without end; expected {{name: number}}") from None
+    values = parse_json(source, text, "{name: number}")
     if not isinstance(values, dict) or not all(
         re.fullmatch(r"\d+", str(number)) for number in values.values()
     ):

@@ -61,21 +61,9 @@ def test_starts(
 
     N − L·s counts as 0 in a video that is too short. `mmaction2` with one clip takes the centre, as `single` does.
     """
-    _check_clip(num_frames, length, stride)
-    if num_clips < 1:
-        raise ValueError(f"a video is tested with 1 clip or more, got num_clips {num_clips}")
     rules = protocol_of(protocol)
-    room = _room(rules, num_frames, length, stride)
-    match rules.starts:
-        case "video":
-            return [k * num_frames // num_clips for k in range(num_clips)]
-        case "room":
-            return [floor(k * room / num_clips) for k in range(num_clips)]
-        case "ends" if num_clips > 1:
-            return [round(k * room / (num_clips - 1)) for k in range(num_clips)]
-        case "centre" if num_clips > 1:
-            raise ValueError(f"protocol 'single' is one clip, got num_clips {num_clips}; use 'released'")
-    return [floor(room / 2)]
+    starts = _exact_starts(rules, num_frames, num_clips, length, stride)
+    return [round(start) if rules.starts == "ends" and num_clips > 1 else floor(start) for start in starts]
 
 
 def test_clips(
@@ -98,20 +86,44 @@ def test_clips(
     PySlowFast computes this in float32; here it is exact. Where it decodes a clip alone rather than the whole
     video, it begins at the first frame after t.
     """
-    starts = test_starts(num_frames, num_clips, length=length, stride=stride, protocol=protocol)
     rules = protocol_of(protocol)
     if rules.frames == "wrap":
+        starts = test_starts(num_frames, num_clips, length=length, stride=stride, protocol=protocol)
         return [clip_indices(start, length=length, stride=stride, num_frames=num_frames) for start in starts]
-    room = _room(rules, num_frames, length, stride, rate)
     step = (_span(rules, length, stride, rate) - 1) / max(length - 1, 1)
     return [
-        [min(floor(k * room / num_clips + i * step), num_frames - 1) for i in range(length)]
-        for k in range(num_clips)
+        [min(floor(start + i * step), num_frames - 1) for i in range(length)]
+        for start in _exact_starts(rules, num_frames, num_clips, length, stride, rate)
     ]
 
 
 # pytest collects what is called test_*, also in a module that imports it
 test_starts.__test__ = test_clips.__test__ = False  # type: ignore[attr-defined]
+
+
+def _exact_starts(
+    rules: TestProtocol,
+    num_frames: int,
+    num_clips: int,
+    length: int,
+    stride: int,
+    rate: Fraction | None = None,
+) -> list[Fraction]:
+    """Where clips start before anything is rounded."""
+    _check_clip(num_frames, length, stride)
+    if num_clips < 1:
+        raise ValueError(f"a video is tested with 1 clip or more, got num_clips {num_clips}")
+    room = max(num_frames - _span(rules, length, stride, rate), Fraction(0))
+    match rules.starts:
+        case "video":
+            return [Fraction(k * num_frames, num_clips) for k in range(num_clips)]
+        case "room":
+            return [k * room / num_clips for k in range(num_clips)]
+        case "ends" if num_clips > 1:
+            return [k * room / (num_clips - 1) for k in range(num_clips)]
+        case "centre" if num_clips > 1:
+            raise ValueError(f"protocol 'single' is one clip, got num_clips {num_clips}; use 'released'")
+    return [room / 2]
 
 
 def _span(rules: TestProtocol, length: int, stride: int, rate: Fraction | None = None) -> Fraction:
@@ -121,12 +133,6 @@ def _span(rules: TestProtocol, length: int, stride: int, rate: Fraction | None =
     if rules.rate is None or rate is None:
         return Fraction(length * stride)
     return max(length * stride * rate / rules.rate, Fraction(1))
-
-
-def _room(
-    rules: TestProtocol, num_frames: int, length: int, stride: int, rate: Fraction | None = None
-) -> Fraction:
-    return max(num_frames - _span(rules, length, stride, rate), Fraction(0))
 
 
 def scaled_size(

@@ -2,80 +2,28 @@
 exception in a worker, and never another video in its place."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nlnet.data.batch import Sample
 from nlnet.data.clips import clip_indices, random_start, test_clips
 from nlnet.data.decode import Video, VideoError
 from nlnet.data.framefolder import FrameFolder, open_video
+from nlnet.data.pictures import gathered
 from nlnet.data.protocols import Protocol
 from nlnet.data.transforms import TestTransform, TrainTransform
-from nlnet.data.videolist import Label, VideoItem, VideoList
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A training clip, uint8 (3, T, H, W), or None with the `failure` "path: reason; fix". `index` is the video's."""
-
-    index: int
-    clip: Tensor | None
-    label: Label
-    failure: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Views:
-    """All views of a test video, uint8 (V, 3, T, H, W), or None with the `failure` "path: reason; fix".
-
-    V = clips × crops; view v is crop v mod crops of the clip that begins at frame starts[v // crops]. H and W are
-    the crop's, or under the protocol `paper` the scaled frame's, which differ from video to video.
-    """
-
-    index: int
-    clips: Tensor | None
-    label: Label
-    starts: tuple[int, ...] = ()
-    failure: str | None = None
-
-    def pin_memory(self) -> "Views":
-        """What a DataLoader with pin_memory=True calls."""
-        return self if self.clips is None else replace(self, clips=self.clips.pin_memory())
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Which video could not be read, and the "path: reason; fix" of it."""
-
-    index: int
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """The samples that could be read: clips uint8 (B, 3, T, H, W), indices int64 (B,), in order.
-
-    `labels` is int64 (B,), or float32 (B, K) of zeros and ones where a video has any number of the K classes; None
-    when the videos have no labels. `clips` is None when not one could be read.
-    """
-
-    clips: Tensor | None
-    labels: Tensor | None
-    indices: Tensor
-    failures: tuple[Failure, ...]
-
-    def pin_memory(self) -> "Batch":
-        """What a DataLoader with pin_memory=True calls."""
-        clips = None if self.clips is None else self.clips.pin_memory()
-        labels = None if self.labels is None else self.labels.pin_memory()
-        return replace(self, clips=clips, labels=labels)
+from nlnet.data.videolist import VideoItem, VideoList
+from nlnet.data.views import Views
 
 
 class Extent(NamedTuple):
@@ -155,17 +103,31 @@ class TrainClips(Dataset[Sample]):
             return clip_indices(start, length=self.length, stride=self.stride, num_frames=extent.num_frames)
 
         try:
-            _, frames = _read(item, clip, self.cache)
+            return Sample(index, self._cut(item, clip, rng), item.label)
         except VideoError as error:
             return Sample(index, None, item.label, str(error))
-        return Sample(index, self.transform(frames, rng), item.label)
+
+    def _cut(
+        self, item: VideoItem, choose: Callable[[Extent], list[int]], rng: random.Random
+    ) -> UInt8[Tensor, "3 T crop crop"]:
+        """The clip of the frames that `choose` names. Of each, only what the crop is made of is copied."""
+        with _opened(item, self.cache) as (extent, video):
+            wanted = choose(extent)
+            if isinstance(video, Tensor):
+                return self.transform(video[wanted], rng)
+            pictures = video.pictures(wanted)
+            first = next(pictures)
+            height, width, _ = first[1].shape
+            framing = self.transform.framing(height, width, rng)
+            rows, columns = framing.source
+            pictures = chain([first], pictures)
+            return framing(gathered(pictures, len(wanted), lambda picture: picture[:rows, :columns]))
 
 
 class TestViews(Dataset[Views]):
     """All views of a video, `num_clips` clips × the transform's crops: `dataset[index]`.
 
-    A video is opened once, and each frame that some view needs is decoded and scaled once. Views stay uint8:
-    30 views of 32 frames at 256² take 189 MB, a quarter of what they would as float32.
+    A video is opened once, and each frame that some view needs is decoded and scaled once, and kept once.
     """
 
     __test__ = False  # not a test case, whatever its name looks like to pytest
@@ -192,13 +154,15 @@ class TestViews(Dataset[Views]):
     def __getitem__(self, index: int) -> Views:
         item = self.videos.items[index]
         try:
-            extent, frames = _read(item, self._needed, self.cache)
+            with _opened(item, self.cache) as (extent, video):
+                clips = self._clips(extent)
+                needed = sorted({number for clip in clips for number in clip})
+                frames = self._scaled(video, needed)
         except VideoError as error:
             return Views(index, None, item.label, failure=str(error))
-        row = {number: k for k, number in enumerate(self._needed(extent))}
-        clips = self._clips(extent)
-        rows = [[row[number] for number in clip] for clip in clips]
-        return Views(index, self._cut(frames, rows), item.label, tuple(clip[0] for clip in clips))
+        row = {number: k for k, number in enumerate(needed)}
+        rows = tuple(tuple(row[number] for number in clip) for clip in clips)
+        return Views(index, frames, item.label, tuple(clip[0] for clip in clips), rows, self.transform)
 
     def _clips(self, extent: Extent) -> list[list[int]]:
         return test_clips(
@@ -210,65 +174,27 @@ class TestViews(Dataset[Views]):
             rate=extent.rate,
         )
 
-    def _needed(self, extent: Extent) -> list[int]:
-        return sorted({number for clip in self._clips(extent) for number in clip})
+    def _scaled(
+        self, video: Video | FrameFolder | UInt8[Tensor, "N H W 3"], needed: list[int]
+    ) -> UInt8[Tensor, "n h w 3"]:
+        """These frames of a video, each scaled as soon as it is decoded."""
+        if isinstance(video, Tensor):
+            return self.transform.scale(video[needed])
+        return gathered(video.pictures(needed), len(needed), self._scale)
 
-    def _cut(self, frames: UInt8[Tensor, "n H W 3"], clips: list[list[int]]) -> UInt8[Tensor, "V 3 T th tw"]:
-        """The crops of all clips, given as rows of `frames`."""
-        scaled = self.transform.scale(frames)
-        size = self.transform.crops(scaled[:1]).shape[3:]
-        per_clip = self.transform.num_crops
-        views = torch.empty((len(clips) * per_clip, 3, self.length, *size), dtype=torch.uint8)
-        for k, rows in enumerate(clips):
-            views[k * per_clip : (k + 1) * per_clip] = self.transform.crops(scaled[rows])
-        return views
+    def _scale(self, picture: np.ndarray) -> np.ndarray:
+        return self.transform.scale(torch.from_numpy(np.ascontiguousarray(picture))[None])[0].numpy()
 
 
-def collate(samples: Sequence[Sample], *, num_classes: int | None = None) -> Batch:
-    """One batch of the samples that could be read, and the failures of the others.
-
-    Labels that are tuples of classes need `num_classes`, the width K of a multi-hot row.
-    """
-    read = [sample for sample in samples if sample.clip is not None]
-    failures = tuple(Failure(sample.index, sample.failure or "") for sample in samples if sample.clip is None)
-    labels = [sample.label for sample in read if sample.label is not None]
-    if labels and len(labels) != len(read):
-        raise ValueError(
-            f"either all videos of a batch have labels or none has, got {len(labels)} of {len(read)}"
-        )
-    return Batch(
-        clips=torch.stack([sample.clip for sample in read if sample.clip is not None]) if read else None,
-        labels=_label_tensor(labels, num_classes) if labels or not read else None,
-        indices=torch.tensor([sample.index for sample in read], dtype=torch.int64),
-        failures=failures,
-    )
-
-
-def _label_tensor(labels: Sequence[int | tuple[int, ...]], num_classes: int | None) -> Tensor:
-    """int64 (B,) of class numbers, or float32 (B, K) multi-hot of tuples of them."""
-    tuples = [label for label in labels if isinstance(label, tuple)]
-    if not tuples:
-        return torch.tensor(labels, dtype=torch.int64)
-    if len(tuples) != len(labels) or num_classes is None:
-        raise ValueError(
-            f"labels are all tuples of classes below num_classes, or all class numbers, got {len(tuples)} tuples of "
-            f"{len(labels)} and num_classes {num_classes}"
-        )
-    rows = torch.zeros(len(tuples), num_classes)
-    for row, label in zip(rows, tuples, strict=True):
-        row[list(label)] = 1.0
-    return rows
-
-
-def _read(
-    item: VideoItem, choose: Callable[[Extent], list[int]], cache: FrameCache
-) -> tuple[Extent, UInt8[Tensor, "n H W 3"]]:
-    """The extent of a video, and the frames that `choose` names when told it."""
+@contextmanager
+def _opened(
+    item: VideoItem, cache: FrameCache
+) -> Iterator[tuple[Extent, Video | FrameFolder | UInt8[Tensor, "N H W 3"]]]:
+    """The extent of a video, and all its frames where the cache has or takes them, else the opened video."""
     kept = cache.get(item.path)
     if kept is not None:
-        extent = cache.extents[item.path]
-        return extent, kept[choose(extent)]
+        yield cache.extents[item.path], kept
+        return
     with open_video(item) as video:
-        kept, extent = cache.keep(video), Extent.of(video)
-        wanted = choose(extent)
-        return extent, video.frames(wanted) if kept is None else kept[wanted]
+        kept = cache.keep(video)
+        yield Extent.of(video), video if kept is None else kept

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import torch
 from av import VideoFrame
 from av.error import FFmpegError
 from av.sidedata.sidedata import SideData
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from nlnet.data.frametable import FrameTable, counted_table, frame_table
 from nlnet.data.packets import PacketSource, VideoError, as_fraction
+from nlnet.data.pictures import Pictures, gathered
 
 __all__ = ["Video", "VideoError"]
 
@@ -103,22 +103,23 @@ class Video:
 
     def frames(self, indices: Sequence[int]) -> UInt8[Tensor, "n H W 3"]:
         """The frames with these numbers, RGB, in this order. A number may come twice; each frame is decoded once."""
+        return gathered(self.pictures(indices), len(indices))
+
+    def pictures(self, indices: Sequence[int]) -> Pictures:
+        """The same frames as they are decoded, all of one size."""
         rows: dict[int, list[int]] = {}
         for row, index in enumerate(indices):
             if not 0 <= index < self.num_frames:
                 raise ValueError(f"{self.path} has frames 0 to {self.num_frames - 1}, got {index}")
             rows.setdefault(self._table.stamps[index], []).append(row)
-        out = np.empty((len(indices), 0, 0, 3), dtype=np.uint8)
+        size: tuple[int, ...] | None = None
         for stamp, frame in self._decode(sorted(rows)):
             picture = self._picture(frame)
-            if out.size == 0:
-                out = np.empty((len(indices), *picture.shape), dtype=np.uint8)
-            if picture.shape != out.shape[1:]:
-                sizes = f"{picture.shape[0]}×{picture.shape[1]} after {out.shape[1]}×{out.shape[2]}"
+            size = size or picture.shape[:2]
+            if picture.shape[:2] != size:
+                sizes = f"{picture.shape[0]}×{picture.shape[1]} after {size[0]}×{size[1]}"
                 raise VideoError(self.path, f"{self._name(stamp)} is {sizes}", "re-encode it to one size")
-            for row in rows[stamp]:
-                out[row] = picture
-        return torch.from_numpy(out)
+            yield rows[stamp], picture
 
     def verify(self) -> None:
         """Decode every frame and keep none. Raises VideoError at the first that cannot be had."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import torch
 from av import CodecContext, Packet
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
@@ -16,6 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from nlnet.data.decode import Video, VideoError
+from nlnet.data.pictures import Pictures, gathered
 from nlnet.data.videolist import IMAGE_SUFFIXES, VideoItem
 
 CODECS = {
@@ -94,17 +94,17 @@ class FrameFolder:
 
     def frames(self, indices: Sequence[int]) -> UInt8[Tensor, "n H W 3"]:
         """The frames with these numbers from 0, RGB, in this order. A number may come twice; each is decoded once."""
+        return gathered(self.pictures(indices), len(indices))
+
+    def pictures(self, indices: Sequence[int]) -> Pictures:
+        """The same frames as they are decoded."""
         rows: dict[int, list[int]] = {}
         for row, index in enumerate(indices):
             if not 0 <= index < self.num_frames:
                 raise ValueError(f"{self.path} has frames 0 to {self.num_frames - 1}, got {index}")
             rows.setdefault(index, []).append(row)
-        out = np.empty((len(indices), *(self._shown_size() if rows else (0, 0)), 3), dtype=np.uint8)
         for index in sorted(rows):
-            picture = self._picture(index)
-            for row in rows[index]:
-                out[row] = picture
-        return torch.from_numpy(out)
+            yield rows[index], self._picture(index)
 
     def verify(self) -> None:
         """Decode every frame and keep none. Raises VideoError at the first that cannot be had."""

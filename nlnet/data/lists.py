@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,12 +39,13 @@ def read_list(
     `path 1 2 3` or `path 1,2,3`: any number of class numbers a video; it is taken for such where some line ends in
     several after a video's suffix, and wherever `multilabel` says so. Then a path alone is a video of no class.
 
-    Lines that are blank or begin with # are passed over. Relative paths start at `root`, by default the list's own
+    Blank lines are passed over, and comments: # and white space. A line that names a video is no comment, whatever
+    its name begins with: `#1.mp4 0`, and `# 1.mp4 0` where the disk has `# 1.mp4`. Relative paths start at `root`, by default the list's own
     folder.
     """
     source = Path(source)
     folder = source.parent if root is None else root
-    lines = _lines(source)
+    lines = _lines(source, folder)
     layout, parsed = _parse(source, lines, multilabel)
     labels, names = _labels(source, parsed, classes)
     rows = [
@@ -62,13 +64,22 @@ class Line(NamedTuple):
     num_frames: int | None = None
 
 
-def _lines(source: Path) -> list[tuple[int, str]]:
+def _lines(source: Path, folder: Path) -> list[tuple[int, str]]:
+    """The lines that name videos, with their numbers."""
     text = read_text(source, "lines `path label`")
     numbered = [(k, line.strip()) for k, line in enumerate(text.splitlines(), 1)]
-    numbered = [(k, line) for k, line in numbered if line and not line.startswith("#")]
+    numbered = [(k, line) for k, line in numbered if line and not _is_comment(line, folder)]
     if not numbered:
         raise ValueError(f"{source} names no video; expected lines `path label`")
     return numbered
+
+
+def _is_comment(line: str, folder: Path) -> bool:
+    """Whether a line begins with # and white space, or is of # alone, and names nothing that the disk has."""
+    if re.match(r"#+(\s|$)", line) is None:
+        return False
+    ends = [found.start() for found in re.finditer(r"[\s,]+", line)] + [len(line)]
+    return not any((folder / line[:end]).exists() for end in ends if line[:end].strip("#"))
 
 
 def _parse(source: Path, lines: list[tuple[int, str]], multilabel: bool) -> tuple[str, list[Line]]:
@@ -139,7 +150,7 @@ def _labels(
         return [None] * len(lines), tuple(classes or ())
     if isinstance(lines[0].label, tuple):
         texts = [line.label for line in lines if isinstance(line.label, tuple)]
-        names = _numbered_names([int(label) for label in sum(texts, ())], classes)
+        names = _numbered_names([int(label) for label in chain.from_iterable(texts)], classes)
         checked = [
             [_in_range(source, line, label, names, texts) for label in line.label or ()] for line in lines
         ]

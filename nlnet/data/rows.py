@@ -2,9 +2,10 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from nlnet.data.videolist import VideoItem, VideoList
 
@@ -26,6 +27,16 @@ def read_text(source: Path, expected: str) -> str:
         return source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not UTF-8 text ({error.reason}); expected {expected}") from error
+
+
+def parse_json(source: Path, text: str, expected: str) -> Any:
+    """What the JSON `text` of a file says; ValueError with the line says what was `expected`."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source}:{error.lineno}: not JSON ({error.msg}); expected {expected}") from None
+    except RecursionError:
+        raise ValueError(f"{source}: lists in lists without end; expected {expected}") from None
 
 
 def read_csv(source: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
@@ -93,7 +104,7 @@ def assemble(
         )
     gone = {row.item.path for row in lacking}
     items = tuple(row.item for row in rows if row.item.path not in gone)
-    return VideoList(items, classes, source, layout, tuple(row.item.path for row in lacking))
+    return VideoList(items, classes, source, layout, tuple(row.item for row in lacking))
 
 
 def _short(where: str) -> str:

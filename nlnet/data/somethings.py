@@ -1,6 +1,5 @@
 """Something-Something V2 as officially released: JSON files of templates, videos named by number."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from nlnet.data.classnames import class_number, read_classes
 from nlnet.data.locate import locate
-from nlnet.data.rows import Missing, Row, assemble, read_text
+from nlnet.data.rows import Missing, Row, assemble, parse_json, read_text
 from nlnet.data.videolist import VideoItem, VideoList
 
 ANSWER = re.compile(r"(\d+);(.+)")
@@ -47,12 +46,7 @@ def read_somethings(
 def _from_json(source: Path) -> list[tuple[int, str, str | None]]:
     """(place in the list from 1, video, class name) of each entry."""
     expected = 'a list of {"id": …, "template": …}'
-    try:
-        values = json.loads(read_text(source, expected))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source}:{error.lineno}: not JSON ({error.msg}); expected {expected}") from None
-    except RecursionError:
-        raise ValueError(f"{source}: lists in lists without end; expected {expected}") from None
+    values = parse_json(source, read_text(source, expected), expected)
     if not isinstance(values, list):
         raise ValueError(f"{source}: expected {expected}, got {type(values).__name__}")
     return [(k, *_entry(source, k, value, expected)) for k, value in enumerate(values, 1)]

@@ -29,7 +29,6 @@ def read_ucf101(
         )
     official = read_classes(beside)
     order = tuple(classes) if classes is not None else official
-    numbers = {name: k for k, name in enumerate(order)}
     parsed = []
     for line, text in enumerate(read_text(source, "lines `Class/video.avi 1`").splitlines(), 1):
         if not text.strip():
@@ -45,13 +44,7 @@ def read_ucf101(
         ):
             raise ValueError(f"{where}: {beside.name} does not have {name!r} as number {number}")
         parsed.append((where, PurePosixPath(found[2]).stem, name))
-    folder = source.parent if root is None else root
-    paths = locate(folder, {stem: name for _, stem, name in parsed}, suffix=".avi")
-    rows = [
-        Row(where, stem, VideoItem(paths[stem], class_number(name, numbers, where)))
-        for where, stem, name in parsed
-    ]
-    return assemble(source, rows, order, layout="UCF101 split", folder=folder, missing=missing)
+    return _located(source, parsed, order, root=root, layout="UCF101 split", missing=missing)
 
 
 def read_hmdb51(
@@ -73,7 +66,6 @@ def read_hmdb51(
     if not files:
         raise ValueError(f"{source.parent} holds no files CLASS{ending}")
     order = tuple(classes) if classes is not None else tuple(sorted(files))
-    numbers = {name: k for k, name in enumerate(order)}
     parsed = []
     for name, file in files.items():
         for line, text in enumerate(read_text(file, "lines `video.avi 1`").splitlines(), 1):
@@ -84,10 +76,24 @@ def read_hmdb51(
                 raise ValueError(f"{file}:{line}: expected `video.avi` and 0, 1 or 2, got {text!r}")
             if given == mark:
                 parsed.append((f"{file}:{line}", PurePosixPath(video.strip()).stem, name))
+    return _located(source, parsed, order, root=root, layout="HMDB51 split", missing=missing)
+
+
+def _located(
+    source: Path,
+    parsed: Sequence[tuple[str, str, str]],
+    classes: tuple[str, ...],
+    *,
+    root: Path | None,
+    layout: str,
+    missing: Missing,
+) -> VideoList:
+    """The list of videos given as ("file:line", name without suffix, class)."""
+    numbers = {name: k for k, name in enumerate(classes)}
     folder = source.parent if root is None else root
     paths = locate(folder, {stem: name for _, stem, name in parsed}, suffix=".avi")
     rows = [
         Row(where, stem, VideoItem(paths[stem], class_number(name, numbers, where)))
         for where, stem, name in parsed
     ]
-    return assemble(source, rows, order, layout="HMDB51 split", folder=folder, missing=missing)
+    return assemble(source, rows, classes, layout=layout, folder=folder, missing=missing)

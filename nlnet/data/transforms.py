@@ -9,33 +9,79 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nlnet.data.clips import crop_offsets, pick, scaled_size
 from nlnet.data.protocols import Protocol, protocol_of
 
+Scales = tuple[float | None, float | None]
+AT_ONCE = 4  # frames whose scaled pixels stay in a core's cache until they are cut
 MEAN, STD = 0.45, 0.225  # 114.75 and 57.375 on [0, 255], the constants of the paper's release
 
 
-def resize(frames: UInt8[Tensor, "T H W 3"], size: tuple[int, int]) -> UInt8[Tensor, "T h w 3"]:
+def resize(
+    frames: UInt8[Tensor, "T H W 3"], size: tuple[int, int], scales: Scales = (None, None)
+) -> UInt8[Tensor, "T h w 3"]:
     """Bilinear resize to (height, width), OpenCV's rule: pixel centres at half integers, no smoothing first.
 
     Two passes, each rounded to the nearest integer: off by 1 grey level at most (1.02, as weights are integers too).
-    Frames that have the size already come back as they are.
+    Frames that have the size already come back as they are. Pixel i lies at (i + ½)/scale − ½ of the source, where
+    the scale is new/old along a side, or what `scales` says: so the first pixels of a frame are resized alone.
     """
     if frames.shape[1:3] == size:
         return frames
     if min(size) < 1:
         raise ValueError(f"a frame is resized to 1×1 or more, got {size[0]}×{size[1]}")
     planes = frames.permute(0, 3, 1, 2)
-    return F.interpolate(planes, size=size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    scaled = torch.ops.aten.upsample_bilinear2d(planes, size, False, *scales)
+    return scaled.permute(0, 2, 3, 1)
 
 
-def cut(frames: UInt8[Tensor, "T H W 3"], top: int, left: int, crop: int) -> UInt8[Tensor, "3 T h w"]:
-    """The crop×crop window whose first pixel is (top, left), channels first. A view, not a copy."""
-    return frames[:, top : top + crop, left : left + crop].permute(3, 0, 1, 2)
+def leading(side: int, scaled: int, end: int) -> tuple[int, int]:
+    """(source, out): a side's first `source` pixels of `side` give the first `out` ≥ `end` of all `scaled`.
+
+    Pixel end − 1 is made of the pixels below end·side/scaled + 1. The whole side is taken where it shrinks, since the
+    precision of the integer weights is chosen by the largest of them, which is 1, at the first pixel, where a side
+    grows; and where source = out, which would read as nothing to do.
+    """
+    if scaled == side:
+        return end, end
+    source = min(-(-end * side // scaled) + 1, side)
+    return (side, scaled) if scaled < side or source == end else (source, end)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Which pixels of frames of `size` a clip takes: they are scaled to `scaled`, the crop×crop window that begins at
+    `corner` (top, left) is cut out, and `mirrored` says whether left and right change places."""
+
+    size: tuple[int, int]
+    scaled: tuple[int, int]
+    corner: tuple[int, int]
+    crop: int
+    mirrored: bool
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """(rows, columns), from a frame's first, that hold all that the window is made of."""
+        (rows, _), (columns, _) = self._leading()
+        return rows, columns
+
+    def __call__(self, frames: UInt8[Tensor, "T h w 3"]) -> UInt8[Tensor, "3 T crop crop"]:
+        """The clip of frames that are whole, or cut to `source`. Its channels lie beside each other in memory."""
+        (rows, high), (columns, wide) = self._leading()
+        scales = self.scaled[0] / self.size[0], self.scaled[1] / self.size[1]
+        (top, left), crop = self.corner, self.crop
+        clip = torch.empty((len(frames), crop, crop, 3), dtype=torch.uint8)
+        for part, out in zip(frames[:, :rows, :columns].split(AT_ONCE), clip.split(AT_ONCE), strict=True):
+            window = resize(part, (high, wide), scales)[:, top : top + crop, left : left + crop]
+            out.copy_(window.contiguous().flip(2) if self.mirrored else window)
+        return clip.permute(3, 0, 1, 2)
+
+    def _leading(self) -> list[tuple[int, int]]:
+        sides = zip(self.size, self.scaled, self.corner, strict=True)
+        return [leading(side, scaled, first + self.crop) for side, scaled, first in sides]
 
 
 @dataclass(frozen=True)
@@ -62,17 +108,19 @@ class TrainTransform:
         if not 0.0 <= self.flip_probability <= 1.0:
             raise ValueError(f"flip_probability lies in [0, 1], got {self.flip_probability}")
 
+    def framing(self, height: int, width: int, rng: random.Random) -> Framing:
+        """What is drawn for a clip of frames of this size."""
+        low, high = self.scales
+        scaled = scaled_size(height, width, low + pick(high - low + 1, rng.random()))
+        top = pick(scaled[0] - self.crop + 1, rng.random())
+        left = pick(scaled[1] - self.crop + 1, rng.random())
+        mirrored = rng.random() < self.flip_probability and self.flip
+        return Framing((height, width), scaled, (top, left), self.crop, mirrored)
+
     def __call__(
         self, frames: UInt8[Tensor, "T H W 3"], rng: random.Random
     ) -> UInt8[Tensor, "3 T crop crop"]:
-        low, high = self.scales
-        short_side = low + pick(high - low + 1, rng.random())
-        frames = resize(frames, scaled_size(frames.shape[1], frames.shape[2], short_side))
-        top = pick(frames.shape[1] - self.crop + 1, rng.random())
-        left = pick(frames.shape[2] - self.crop + 1, rng.random())
-        clip = cut(frames, top, left, self.crop)
-        mirrored = rng.random() < self.flip_probability and self.flip
-        return (clip.flip(-1) if mirrored else clip).contiguous()
+        return self.framing(frames.shape[1], frames.shape[2], rng)(frames)
 
 
 @dataclass(frozen=True)
@@ -111,16 +159,16 @@ class TestTransform:
         rounding = protocol_of(self.protocol).scaled
         return resize(frames, scaled_size(frames.shape[1], frames.shape[2], self.short_side, rounding))
 
-    def crops(self, frames: UInt8[Tensor, "T h w 3"]) -> UInt8[Tensor, "crops 3 T th tw"]:
-        """The crops of frames that `scale` made."""
+    def crops(self, frames: UInt8[Tensor, "T h w 3"]) -> list[UInt8[Tensor, "T th tw 3"]]:
+        """The crops of frames that `scale` made: views of them, not copies."""
         reach = protocol_of(self.protocol).crop
         if reach == "whole":
-            return frames.permute(3, 0, 1, 2)[None]
+            return [frames]
         places = crop_offsets(frames.shape[1], frames.shape[2], self.crop, self.num_crops, reach)
-        return torch.stack([cut(frames, top, left, self.crop) for top, left in places])
+        return [frames[:, top : top + self.crop, left : left + self.crop] for top, left in places]
 
     def __call__(self, frames: UInt8[Tensor, "T H W 3"]) -> UInt8[Tensor, "crops 3 T th tw"]:
-        return self.crops(self.scale(frames))
+        return torch.stack(self.crops(self.scale(frames))).permute(0, 4, 1, 2, 3)
 
 
 def normalize(

@@ -37,11 +37,16 @@ class VideoList:
     source: Path
     layout: str = "videos"
     """What `source` was read as, in words."""
-    missing: tuple[Path, ...] = ()
+    absent: tuple[VideoItem, ...] = ()
     """Videos that `source` names and the disk lacks, left out because the reader was told to."""
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """Where the disk lacks them."""
+        return tuple(item.path for item in self.absent)
 
     @property
     def multilabel(self) -> bool:

@@ -152,6 +152,9 @@ class TrainingConfig(_Section):
     checkpointing: bool = False
     """Keep only the inputs of residual blocks and compute the rest again in the backward pass: a third more
     arithmetic, about half the memory (`nlnet models`), the same result."""
+    compile: bool = False
+    """Run the network through torch.compile: a minute or more once, and a C++ compiler on the CPU. Results differ by
+    rounding, and dropout draws other numbers; not together with `checkpointing`."""
     precise_norm: NonNegativeInt = 200
     """Batches that re-estimate the running statistics before each validation and checkpoint; 0 is off."""
     validate_every: PositiveInt = 20_000
@@ -161,6 +164,14 @@ class TrainingConfig(_Section):
     """Iterations between measurements of every non-local block (`nlnet.vitals`), the first and the last iteration
     being measured too; 0 is off. They change no weight."""
     seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _compiles(self) -> "TrainingConfig":
+        if self.compile and self.checkpointing:
+            raise ValueError(
+                "compile: torch cannot compile what checkpointing computes again; choose one of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _smoothing_fits(self) -> "TrainingConfig":
@@ -177,6 +188,8 @@ class InitConfig(_Section):
     weights: Path | None = None
     """A run directory or a weight file of nlnet, the Caffe2 release, PySlowFast, PyTorchVideo, mmaction2 or
     torchvision (`nlnet.models.read_weights`); 2-D kernels inflate."""
+    source: str | None = None
+    """The project that the file is of, where its keys do not say it: slowfast_pkl."""
     drop: tuple[str, ...] = ()
     """Globs of names in the weights that are not used: "fc.*" learns a new classifier, "*.nonlocal_block.*" new blocks."""
 
@@ -206,6 +219,13 @@ class TestConfig(_Section):
     and mmaction2 average (PySlowFast sums), PySlowFast takes the largest for Charades."""
     views_at_once: PositiveInt = 6
     """Views per forward pass: bounds memory, not results."""
+    precision: Literal["trained", "float32", "bf16", "fp16"] = "trained"
+    """Of the network's arithmetic; `trained` is training.precision."""
+    fold: bool = True
+    """Fold batch norms into the convolutions before them: a pass less over every map, the same logits but for
+    rounding (1e-5 of the largest in float32)."""
+    compile: bool = False
+    """Run the folded network through torch.compile: about half a minute once, and a C++ compiler on the CPU."""
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +252,8 @@ class TestConfig(_Section):
             )
         if self.crop > self.short_side:
             raise ValueError(f"crop: {self.crop} pixels do not fit a shorter side of {self.short_side}")
+        if self.compile and not self.fold:
+            raise ValueError("compile: what is compiled is the folded network; set fold=true with it")
         return self
 
 

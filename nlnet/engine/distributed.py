@@ -1,12 +1,16 @@
 """The processes of one run: nothing to set on one process, torch.distributed under torchrun.
 
 `nlnet train …` and `torchrun --nproc-per-node 8 -m nlnet train …` are the same command.
+
+Tensors of the network go through the device's own group; words and counts go through a group of CPUs, which makes
+no process wait for its device, and which waits a day: a process that tests longer videos comes hours later.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -14,6 +18,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+STEP_TIMEOUT = timedelta(minutes=30)
+"""How long the processes wait for each other's gradients."""
+MEETING_TIMEOUT = timedelta(days=1)
+"""How long they wait for each other's words."""
+
+
+class ProcessError(ValueError):
+    """Another process of the run failed."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    meeting: dist.ProcessGroup | None = None
+    """The group of CPUs; None is the default group, which then is one."""
 
     @property
     def first(self) -> bool:
@@ -36,23 +51,46 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def count(self, *numbers: int) -> tuple[int, ...]:
+        """The sum of each number over all processes, on every process. The device does not take part."""
+        if self.size == 1:
+            return numbers
+        values = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(values, group=self.meeting)
+        return tuple(values.tolist())
+
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
-        if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
+        return self.count(int(flag)) > (0,)
 
     def gather(self, value: T) -> list[T]:
         """Every process's `value`, in order of rank, on every process."""
         if self.size == 1:
             return [value]
         values: list[T | None] = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.meeting)
         return values  # type: ignore[return-value]
 
-    def barrier(self) -> None:
-        if self.size > 1:
-            dist.barrier()
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All processes leave this block, or none does: an error on one of them is raised on all.
+
+        Every process has to enter it, and inside none may exchange anything with others, who may have failed.
+
+        Raises:
+            ProcessError: on the processes that did not fail themselves, with the words of the first that did.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        said = self.gather(None if failure is None else (str(failure) or type(failure).__name__))
+        if failure is not None:
+            raise failure
+        for rank, words in enumerate(said):
+            if words is not None:
+                raise ProcessError(f"process {rank} failed: {words}")
 
 
 @contextmanager
@@ -66,12 +104,16 @@ def world(device: str = "auto") -> Iterator[World]:
     if size == 1:
         yield World(rank=0, size=1, device=chosen)
         return
+    meeting = None
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl", timeout=STEP_TIMEOUT)
+        meeting = dist.new_group(backend="gloo", timeout=MEETING_TIMEOUT)
+    else:
+        dist.init_process_group("gloo", timeout=MEETING_TIMEOUT)
     try:
-        yield World(rank=dist.get_rank(), size=size, device=chosen)
+        yield World(rank=dist.get_rank(), size=size, device=chosen, meeting=meeting)
     finally:
         dist.destroy_process_group()
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from nlnet.data import TestTransform, TestViews, VideoList, normalize
+from nlnet.data import TestTransform, TestViews, VideoList, Views, normalize
 from nlnet.data.protocols import PROTOCOLS
 from nlnet.engine.config import Config, DataConfig, TestConfig
 from nlnet.engine.distributed import World
+from nlnet.engine.inference import for_testing, test_precision
 from nlnet.engine.loading import ignore_interrupts, sampling
 from nlnet.engine.loss import check_labels
 from nlnet.engine.metrics import rank_of
@@ -58,7 +59,7 @@ def training_window(model: VideoResNet, config: Config) -> Triple:
 @torch.no_grad()
 def score_views(
     model: VideoResNet,
-    views: Tensor,
+    views: Tensor | Views,
     *,
     window: Triple | None,
     data: DataConfig,
@@ -69,11 +70,13 @@ def score_views(
 ) -> Tensor:
     """(V, K) probabilities of uint8 views (V, 3, T, H, W), on the CPU in float32.
 
+    The views of a video (`nlnet.data.Views`) are cut from its frames on the device, `views_at_once` at a time.
     With a `window` it slides over the last map, and the mean over its places of the softmax (or of the sigmoids) is
     the score; without one the whole map is averaged and scored once.
     """
     scores = []
-    for part in views.split(views_at_once):
+    parts = views.split(views_at_once) if isinstance(views, Tensor) else views.parts(views_at_once, device)
+    for part in parts:
         clip = normalize(part.to(device, non_blocking=True), data.mean, data.std)
         clip = clip.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32"):
@@ -124,7 +127,7 @@ def evaluate(
     )
     window = testing_window(model, config, test)
     was_training = model.training
-    model.eval()
+    network, precision = for_testing(model, test), test_precision(config, test)
     scored: list[VideoScores] = []
     unread: list[Unread] = []
     for done, item in enumerate(loader, start=1):
@@ -133,12 +136,12 @@ def evaluate(
             unread.append(Unread(item.index, source.path, source.label, item.failure))
         else:
             scores = score_views(
-                model,
-                item.clips,
+                network,
+                item,
                 window=window,
                 data=config.data,
                 device=world.device,
-                precision=config.training.precision,
+                precision=precision,
                 views_at_once=test.views_at_once,
                 score=config.training.loss,
             )

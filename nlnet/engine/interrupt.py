@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a request to stop, not as an accident."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,17 @@ class Requests:
     stop: bool = False
 
 
+_listening: list[Requests] = []
+"""Those of this process that are being listened for."""
+
+
 @contextmanager
 def stop_requests() -> Iterator[Requests]:
-    """Turn the first SIGINT or SIGTERM into `stop`; a second SIGINT raises KeyboardInterrupt at once."""
+    """Turn the first SIGINT or SIGTERM into `stop`; a second SIGINT raises KeyboardInterrupt at once.
+
+    A process forked inside, a loader's worker, begins with SIGTERM blocked: what is sent to all processes at once must
+    not find it before it has settled what to do about it (`nlnet.engine.loading.ignore_interrupts`).
+    """
     requests = Requests()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -23,8 +32,18 @@ def stop_requests() -> Iterator[Requests]:
         requests.stop = True
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    _listening.append(requests)
     try:
         yield requests
     finally:
+        _listening.remove(requests)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _block_in_child() -> None:
+    if _listening:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+os.register_at_fork(after_in_child=_block_in_child)

@@ -1,6 +1,9 @@
 """What training and testing share about loading: the clip's sampling and well-behaved worker processes."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,5 +28,24 @@ def configured_videos(data: DataConfig, source: Path, classes: Sequence[str] | N
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which finishes its step and then ends the workers."""
+    """Leave Ctrl-C and SIGTERM to the main process, which finishes its step and then ends the workers.
+
+    Both reach a whole process group, or all processes of a batch job, at once. A SIGTERM from the main process itself
+    ends the worker at once, whatever it is doing (torch sends it to one that does not end by itself); a main process
+    that is killed is missed by torch's watchdog.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # then nobody can tell who sent a signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for a SIGTERM from the main process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker process"
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
+        pass
+    os._exit(0)

@@ -10,16 +10,17 @@ from nlnet.engine.distributed import World
 
 
 class TrainingError(ValueError):
-    """Training cannot go on: the loss is no number, or a whole batch could not be read."""
+    """Training cannot go on: the loss is no number, or batch after batch could not be read."""
 
 
 class Meter:
     """Sums between two log lines; they stay on the device until the line is written."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, multilabel: bool = False) -> None:
         self.world, self.waited, self.since = world, 0.0, time.perf_counter()
-        self.sums = torch.zeros(3, device=world.device)
-        self.accuracy = "clip_top1"
+        self.sums = torch.zeros(2, device=world.device)
+        self.clips = self.unread = 0
+        self.accuracy = "clip_hit1" if multilabel else "clip_top1"
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Labels (B,), judged by top-1; or multi-hot (B, K), by whether the highest class is one of the clip's.
@@ -28,21 +29,24 @@ class Meter:
         """
         best = logits.argmax(dim=1)
         if labels.is_floating_point():
-            self.accuracy = "clip_hit1"
             right = labels.gather(1, best[:, None]).sum()
         else:
             right = (best == labels).sum()
-        self.sums += torch.stack(
-            [loss.float() * len(labels), right.float(), torch.tensor(float(len(labels)), device=loss.device)]
-        )
+        self.sums += torch.stack([loss.float() * len(labels), right.float()])
+        self.clips += len(labels)
 
-    def take(self, iteration: int) -> dict[str, float]:
-        """The means over all processes; starts anew.
+    def take(self, iteration: int) -> dict[str, float] | None:
+        """The means over all processes, and the number of clips that could not be read; starts anew.
+
+        None, and no new start, where not one clip was read.
 
         Raises:
             TrainingError: the loss is not a finite number.
         """
-        loss, right, count = self.world.sum(self.sums).tolist()
+        clips, unread = self.world.count(self.clips, self.unread)
+        if clips == 0:
+            return None
+        loss, right = self.world.sum(self.sums).tolist()
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} before iteration {iteration}; try a lower optimizer.lr, a schedule.warmup, "
@@ -50,11 +54,13 @@ class Meter:
             )
         seconds = time.perf_counter() - self.since
         values = {
-            "loss": loss / count,
-            self.accuracy: 100 * right / count,
-            "clips_per_second": count / seconds,
+            "loss": loss / clips,
+            self.accuracy: 100 * right / clips,
+            "unread": unread,
+            "clips_per_second": clips / seconds,
             "waiting": self.waited / seconds,
         }
         self.sums.zero_()
+        self.clips = self.unread = 0
         self.waited, self.since = 0.0, time.perf_counter()
         return values

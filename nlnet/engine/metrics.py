@@ -9,8 +9,14 @@ from torch import Tensor
 
 
 def rank_of(scores: Tensor, label: int) -> Tensor:
-    """How many classes score strictly higher than `label`: 0 is top-1, below 5 is top-5."""
-    return (scores > scores[..., label : label + 1]).sum(dim=-1)
+    """How many classes come before `label`: 0 is top-1, below 5 is top-5.
+
+    Those that score higher do, and of equal ones those of lower number, as argmax has it: whoever gives every class
+    the same score is right about class 0 alone.
+    """
+    own = scores[..., label : label + 1]
+    before = torch.arange(scores.shape[-1], device=scores.device) < label
+    return ((scores > own) | ((scores == own) & before)).sum(dim=-1)
 
 
 def average_precision(scores: Float[Tensor, "N K"], shown: Bool[Tensor, "N K"]) -> Float[Tensor, "K"]:

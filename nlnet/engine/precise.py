@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from nlnet.engine.distributed import World
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
+from nlnet.engine.meter import TrainingError
+from nlnet.engine.microbatch import BatchNorm, norms_for
 
 
 @contextmanager
@@ -18,8 +18,12 @@ def precise_statistics(
     """Inside, the training-mode batch norms of `model` hold statistics measured with the current weights.
 
     `run` puts each batch of `clips` through the network in training mode. The running mean becomes the mean of
-    the batch means, the running variance E[var + mean²] − mean² (biased), averaged over batches and processes.
-    On leaving, the moving averages of training come back, so that measuring does not disturb training.
+    the batch means, the running variance E[var + mean²] − mean² (biased), averaged over the batches that hold clips,
+    of all processes. On leaving, the moving averages of training come back, so that measuring does not disturb
+    training.
+
+    Raises:
+        TrainingError: no batch of any process holds a clip.
     """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.training and m.track_running_stats]
     kept = [{name: buffer.clone() for name, buffer in m.named_buffers()} for m in norms]
@@ -28,6 +32,8 @@ def precise_statistics(
     def watch(total: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].detach().float()
+            if len(x) == 0:
+                return
             variance, mean = torch.var_mean(x, dim=[d for d in range(x.ndim) if d != 1], correction=0)
             total[0] += mean
             total[1] += variance.double() + mean.double().square()
@@ -44,12 +50,15 @@ def precise_statistics(
     try:
         with torch.no_grad():
             for clip in clips:
-                run(clip)
-                batches += 1
+                with norms_for(model, clip):
+                    run(clip)
+                batches += len(clip) > 0
         for handle in hooks:
             handle.remove()
-        count = world.sum(torch.tensor(float(batches), device=world.device))
+        (count,) = world.count(batches)
         restore()
+        if count == 0:
+            raise TrainingError("training.precise_norm: no video of all its batches could be read")
         for module, total in zip(norms, sums, strict=True):
             mean, square = world.sum(total) / count
             assert module.running_mean is not None

@@ -1,72 +1,40 @@
-"""A run directory: config.json, metrics.jsonl, checkpoints/. It is all that the other verbs need.
+"""A run directory: config.json, passport.json, metrics.jsonl, checkpoints/. It is all that the other verbs need.
 
-Every file is written whole under another name and then renamed, so that a kill, a full disk or a second
-reader never meets half a file.
+One process at a time trains there (`RunDir.lock`).
 """
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from nlnet.engine.config import Config, from_mapping
-from nlnet.models import Weights, WeightsError, read_weights
+from nlnet.engine.lock import LockedError, exclusive, held
+from nlnet.engine.passport import passport
+from nlnet.engine.weightfile import (
+    Checkpoint,
+    load_checkpoint,
+    load_facts,
+    load_weights_file,
+    save_checkpoint,
+)
+from nlnet.engine.wholefile import RunError, atomically, sweep, write_json, write_text
 
-
-class RunError(ValueError):
-    """A run directory or checkpoint that is missing, unreadable, in the way, or of another run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """Weights with what is needed to use them."""
-
-    weights: dict[str, Tensor]
-    config: Config
-    classes: tuple[str, ...]
-    iteration: int
-    metrics: dict[str, float]
-
-
-def atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary path beside `path`, flush it to disk, and rename it into place."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise RunError(f"{path.parent}: cannot write there ({error.strerror})") from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap a full disk
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RunError(f"{path}: cannot write it ({reason}); what was there before is unchanged") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text)
-
-    atomically(path, write)
-
-
-def write_json(path: Path, value: object) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+__all__ = [
+    "Checkpoint",
+    "RunDir",
+    "RunError",
+    "atomically",
+    "load_checkpoint",
+    "load_weights_file",
+    "save_checkpoint",
+    "write_json",
+    "write_text",
+]
 
 
 class RunDir:
@@ -78,10 +46,62 @@ class RunDir:
         self.checkpoints = path / "checkpoints"
         self.resume_path = self.checkpoints / "resume.pt"
         self.missing_path = path / "missing.json"
+        self.passport_path = path / "passport.json"
+        self.lock_path = path / "lock"
 
     @property
     def exists(self) -> bool:
         return (self.path / "config.json").exists()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only process at work here, inside; makes the directory.
+
+        Raises:
+            RunError: another process is at work here.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            holding = exclusive(self.lock_path)
+            holding.__enter__()
+        except LockedError as error:
+            raise RunError(
+                f"{self.path}: another process is at work in this run ({error}); wait for its end, or choose "
+                "another --out"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot write there ({error.strerror})") from None
+        try:
+            yield
+        finally:
+            holding.__exit__(None, None, None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is at work here."""
+        return held(self.lock_path)
+
+    def sign(self, iteration: int) -> None:
+        """Add to passport.json that a session starts at `iteration`: commit, machine, versions, and the time (UTC)."""
+        entries = self.passports()
+        entry = {
+            "iteration": iteration,
+            **passport(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(self.passport_path, [*entries, entry])
+
+    def passports(self) -> list[dict[str, Any]]:
+        """The sessions of passport.json, the first first; none of a run that was made without."""
+        try:
+            entries = json.loads(self.passport_path.read_text())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.passport_path}: cannot read it ({error})") from None
+        if not isinstance(entries, list):
+            raise RunError(f"{self.passport_path}: cannot read it (expected a list of sessions)")
+        return entries
 
     def refuse_if_used(self) -> None:
         """Raise if a run is already here."""
@@ -99,6 +119,7 @@ class RunDir:
         listed in missing.json.
         """
         self.refuse_if_used()
+        self.sweep()
         if missing:
             write_json(self.missing_path, missing)
         write_json(
@@ -147,9 +168,34 @@ class RunDir:
         return records
 
     def rewind(self, iteration: int) -> None:
-        """Drop the records after `iteration`: a resumed run writes them again."""
-        kept = [record for record in self.metrics() if record["iteration"] <= iteration]
+        """Go back to `iteration`: drop the records after it, which a resumed run writes again, and half-written files.
+
+        Where the iteration is not `finished`, its validation is still to come and has no record either.
+        """
+        self.sweep()
+        finished = self.finished(iteration)
+        kept = [
+            record
+            for record in self.metrics()
+            if record["iteration"] < iteration
+            or (record["iteration"] == iteration and (finished or record.get("kind") != "validation"))
+        ]
         write_text(self.metrics_path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def sweep(self) -> None:
+        """Delete what a killed process left half written."""
+        for folder in (self.path, self.checkpoints):
+            sweep(folder)
+
+    def finished(self, iteration: int) -> bool:
+        """Whether all that belongs to a saved iteration is done: last.safetensors is written at its end."""
+        facts = load_facts(self.checkpoints / "last.safetensors")
+        return facts is not None and facts[0] == iteration
+
+    def best(self, metric: str) -> float:
+        """The metric of the checkpoint `best`; −∞ where there is none yet."""
+        facts = load_facts(self.checkpoints / "best.safetensors")
+        return float("-inf") if facts is None else facts[1].get(metric, float("-inf"))
 
     def save(self, name: str, checkpoint: Checkpoint) -> Path:
         """Write checkpoints/{name}.safetensors with its metadata."""
@@ -161,64 +207,15 @@ class RunDir:
         """Write what a resumed run needs besides its configuration: one file, so it is always of one moment."""
         atomically(self.resume_path, lambda temporary: torch.save(dict(state), temporary))
 
+    def require_state(self) -> None:
+        """Raise if there is nothing to resume from."""
+        if not self.resume_path.exists():
+            raise RunError(f"{self.path}: no checkpoint to resume from (checkpoints/resume.pt is missing)")
+
     def load_state(self) -> dict[str, Any]:
+        """What `save_state` wrote last."""
+        self.require_state()
         try:
             return torch.load(self.resume_path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise RunError(
-                f"{self.path}: no checkpoint to resume from (checkpoints/resume.pt is missing)"
-            ) from None
         except Exception as error:  # torch raises many kinds for a damaged file
             raise RunError(f"{self.resume_path}: cannot read it ({error})") from None
-
-
-def save_checkpoint(path: Path, checkpoint: Checkpoint, *, origin: str = "") -> None:
-    """Write a .safetensors file with what is needed to use it; `origin` says where foreign weights came from."""
-    metadata = {
-        "config": checkpoint.config.model_dump_json(),
-        "classes": json.dumps(checkpoint.classes),
-        "iteration": str(checkpoint.iteration),
-        "metrics": json.dumps(checkpoint.metrics),
-    } | ({"origin": origin} if origin else {})
-    weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}
-    atomically(path, lambda temporary: save_file(weights, temporary, metadata))
-
-
-def load_checkpoint(path: Path, name: str = "last") -> Checkpoint:
-    """A checkpoint from a .safetensors file of nlnet, or a run directory's checkpoint `name` (last or best)."""
-    if path.is_dir():
-        directory, path = path, path / "checkpoints" / f"{name}.safetensors"
-        if not path.exists():
-            raise RunError(
-                f"{directory}: no checkpoint {name!r} here; expected a run directory of `nlnet train`"
-            )
-    if not path.exists():
-        raise RunError(f"{path}: no such file; expected a run directory or a .safetensors checkpoint")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{path}: not a readable .safetensors file ({error})") from None
-    if "config" not in metadata:
-        raise RunError(f"{path}: has no nlnet metadata; as plain weights it can serve as init.weights only")
-    return Checkpoint(
-        weights=weights,
-        config=from_mapping(json.loads(metadata["config"]), source=str(path)),
-        classes=tuple(json.loads(metadata["classes"])),
-        iteration=int(metadata["iteration"]),
-        metrics=json.loads(metadata["metrics"]),
-    )
-
-
-def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Plain weights to start from, in our names: a run, or any file that `nlnet.models.read_weights` reads."""
-    return load_weights_file(path).state
-
-
-def load_weights_file(path: Path) -> Weights:
-    """`nlnet.models.read_weights` of a run or a file, its errors as `RunError`."""
-    try:
-        return read_weights(path)
-    except (WeightsError, OSError) as error:
-        raise RunError(str(error)) from None

@@ -9,6 +9,7 @@ crops inside, a column a class. Its metadata say everything else, as text:
     videos      JSON list of {index, path, label, starts}: label is a class number, a list of them, or null;
                 starts are the first frames of the clips
     unread      JSON list of {index, path, label, reason}: the videos that gave no scores
+    missing     JSON list of {path, label}: the videos that the list named and the disk lacked; absent in older files
     test        JSON object: the test section of the configuration (protocol, clips, crops, sizes, aggregate)
     sampling    JSON object {frames, stride} of a clip
     run, checkpoint, iteration      where the network came from
@@ -26,7 +27,7 @@ from torch import Tensor
 from nlnet.data import Label
 from nlnet.engine.config import TestConfig
 from nlnet.engine.rundir import atomically
-from nlnet.engine.videoscores import Evaluation, Unread, VideoScores
+from nlnet.engine.videoscores import Evaluation, Missing, Unread, VideoScores
 
 FORMAT = "nlnet scores 1"
 Score = Literal["softmax", "sigmoid"]
@@ -61,6 +62,7 @@ def write_scores(path: Path, saved: SavedScores) -> None:
             [{"index": v.index, "path": str(v.path), "label": v.label, "starts": v.starts} for v in videos]
         ),
         "unread": json.dumps([asdict(f) | {"path": str(f.path)} for f in unread]),
+        "missing": json.dumps([{"path": str(m.path), "label": m.label} for m in saved.evaluation.missing]),
         "test": saved.test.model_dump_json(),
         "sampling": json.dumps({"frames": saved.frames, "stride": saved.stride}),
         "run": saved.run,
@@ -123,11 +125,14 @@ def _from_file(metadata: dict[str, str], tensors: dict[str, Tensor]) -> SavedSco
         Unread(row["index"], Path(row["path"]), _label(row["label"]), row["reason"])
         for row in json.loads(metadata["unread"])
     ]
+    missing = [
+        Missing(Path(row["path"]), _label(row["label"])) for row in json.loads(metadata.get("missing", "[]"))
+    ]
     score = metadata["score"]
     if score not in get_args(Score):
         raise ValueError(f"score: expected {' or '.join(get_args(Score))}, got {score!r}")
     return SavedScores(
-        evaluation=Evaluation(tuple(videos), tuple(unread), classes),
+        evaluation=Evaluation(tuple(videos), tuple(unread), classes, tuple(missing)),
         score=score,  # type: ignore[arg-type]
         test=test,
         frames=sampling["frames"],

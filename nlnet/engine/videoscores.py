@@ -45,12 +45,27 @@ class Unread:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A video that the list names and the disk lacks (`data.missing=leave_out`)."""
+
+    path: Path
+    label: Label
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Scores of every readable video, in the list's order, and the failures: counted, never replaced."""
 
     videos: tuple[VideoScores, ...]
     failures: tuple[Unread, ...]
     classes: tuple[str, ...]
+    missing: tuple[Missing, ...] = ()
+    """Videos that the list names and the disk lacks."""
+
+    @property
+    def complete(self) -> bool:
+        """Every video of the list was there and could be read."""
+        return not self.failures and not self.missing
 
     @property
     def multilabel(self) -> bool:
@@ -65,11 +80,14 @@ class Evaluation:
         the mean over the classes of the average precision by the official Charades evaluation; classes that no video
         shows are left out of the mean; `video_map_all`, where there are videos without any class, lets these compete.
 
-        With `unread_as_wrong` the `video_*` figures alone, over all labelled videos: one that could not be read is
-        wrong, or comes last for every class. The release and the official Charades evaluation count so.
+        With `unread_as_wrong` the `video_*` figures alone, over all labelled videos: one that could not be read, or is
+        not there, is wrong, or comes last for every class. The release and the official Charades evaluation count so.
         """
         read = [v for v in self.videos if v.label is not None]
-        lost = [f.label for f in self.failures if f.label is not None] if unread_as_wrong else []
+        gone = (
+            [*(f.label for f in self.failures), *(m.label for m in self.missing)] if unread_as_wrong else []
+        )
+        lost = [label for label in gone if label is not None]
         if not read:
             return {}
         found = self._precisions(read, lost) if self.multilabel else self._accuracies(read, lost)

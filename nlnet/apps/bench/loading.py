@@ -1,0 +1,165 @@
+"""Loading beside what it cannot do without: clips beside a bare decoder, a test beside one decode and the network."""
+
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from nlnet.apps.bench.footage import made_videos
+from nlnet.apps.bench.race import Contest
+from nlnet.data import TestTransform, TestViews, TrainClips, TrainTransform, Video
+from nlnet.data.clips import clip_indices, random_start, test_clips
+from nlnet.engine.config import Config
+from nlnet.engine.distributed import World
+from nlnet.engine.evaluate import build_model, evaluate, score_views, testing_window
+from nlnet.engine.inference import for_testing, test_precision
+from nlnet.engine.loading import sampling
+from nlnet.engine.trainloader import TrainLoader
+
+ENCODINGS: Mapping[str, Mapping[str, str]] = {
+    "a keyframe where x264 sets one": {},
+    "a keyframe every 30": {"g": "30"},
+}
+
+
+def loader_contests(
+    *,
+    clips: int = 32,
+    batch: int = 4,
+    sampling: tuple[tuple[int, int], ...] = ((32, 2), (8, 8)),
+    transform: TrainTransform | None = None,
+    num_frames: int = 300,
+    size: tuple[int, int] = (256, 340),
+    workers: tuple[int, ...] = (1, 2),
+) -> Iterator[Contest]:
+    """Random clips of H.264 video: one process that decodes and does no more, then the loader with W workers.
+
+    A way's speedup over W is the loader's efficiency. W processes that decode and do no more run beside it: they say
+    what of W the machine has to give. `sampling` are (frames of a clip, their distance). Every process is there
+    before the clock starts.
+    """
+    transform = transform or TrainTransform(224)
+    keys = [(0, seed) for seed in range(clips)]
+    batches = [keys[first : first + batch] for first in range(0, clips, batch)]
+    for encoding, options in ENCODINGS.items():
+        with TemporaryDirectory() as folder:
+            videos = made_videos(Path(folder), 1, num_frames=num_frames, size=size, options=options)
+            for length, stride in sampling:
+                bare = BareClips(videos.items[0].path, num_frames, length, stride)
+                data = TrainClips(videos, length=length, stride=stride, transform=transform)
+                ways: dict[str, Callable[[], object]] = {"one decoder": partial(frames_of, bare, keys)}
+                for count in workers:
+                    decoders = DataLoader(
+                        bare, batch_size=batch, sampler=keys, num_workers=count, persistent_workers=True
+                    )
+                    loader = TrainLoader(data, batches, workers=count, persistent=True)
+                    ways[f"decoders, {count}"] = partial(list, decoders)
+                    ways[f"loader, {count}"] = partial(clips_of, loader)
+                yield Contest(
+                    name=f"clips of {length} frames, every {stride}, {encoding}",
+                    ways=ways,
+                    amounts=dict.fromkeys(ways, float(clips)),
+                    facts={
+                        "size": list(size),
+                        "frames": num_frames,
+                        "crop": transform.crop,
+                        "cores": os.cpu_count(),
+                    },
+                )
+
+
+def test_contests(
+    config: Config,
+    *,
+    videos: int = 2,  # noqa: PT028 (no test case)
+    num_frames: int = 300,  # noqa: PT028
+    size: tuple[int, int] = (256, 340),  # noqa: PT028
+    num_classes: int = 400,  # noqa: PT028
+    device: torch.device | None = None,  # noqa: PT028
+) -> Iterator[Contest]:
+    """The multi-view test of `config`, per video: one decode and the network's scores, one after the other; `evaluate`.
+
+    The first decodes each frame that some view needs, and scores views that are there already, with the network as
+    `evaluate` prepares it. A speedup of 1/1.2
+    or more is a test that costs at most 1.2 times what it cannot do without.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = build_model(config, num_classes).eval().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    length, stride = sampling(config)
+    test = config.test
+    network, precision = for_testing(model, test), test_precision(config, test)
+    chosen = test_clips(num_frames, test.clips, length=length, stride=stride, protocol=test.protocol)
+    needed = sorted({number for clip in chosen for number in clip})
+    with TemporaryDirectory() as folder:
+        made = made_videos(Path(folder), videos, num_frames=num_frames, size=size, options={})
+        views = TestViews(
+            made,
+            length=length,
+            stride=stride,
+            num_clips=test.clips,
+            protocol=test.protocol,
+            transform=TestTransform(test.crop, test.short_side, test.crops, test.protocol),
+        )[0].clips
+        assert views is not None
+
+        def apart() -> None:
+            for item in made.items:
+                with Video(item.path) as video:
+                    video.frames(needed)
+                score_views(
+                    network,
+                    views,
+                    window=testing_window(model, config, test),
+                    data=config.data,
+                    device=device,
+                    precision=precision,
+                    views_at_once=test.views_at_once,
+                    score=config.training.loss,
+                )
+
+        yield Contest(
+            name=f"test of {len(views)} views, {config.model.name} {length}x{stride}",
+            ways={
+                "one decode + network": apart,
+                "test": lambda: evaluate(model, made, config, world=World(0, 1, device)),
+            },
+            amounts={"one decode + network": float(videos), "test": float(videos)},
+            facts={
+                "size": list(size),
+                "frames": num_frames,
+                "decoded": len(needed),
+                "workers": config.data.workers,
+            },
+        )
+
+
+test_contests.__test__ = False  # type: ignore[attr-defined]  # pytest collects what is called test_*
+
+
+class BareClips(Dataset[int]):
+    """The frames of random clips, the same as `TrainClips` takes, decoded and dropped."""
+
+    def __init__(self, path: Path, num_frames: int, length: int, stride: int) -> None:
+        self.path, self.num_frames, self.length, self.stride = path, num_frames, length, stride
+
+    def __getitem__(self, key: tuple[int, int]) -> int:
+        draw = random.Random(key[1]).random()
+        start = random_start(self.num_frames, length=self.length, stride=self.stride, draw=draw)
+        with Video(self.path) as video:
+            wanted = clip_indices(start, length=self.length, stride=self.stride, num_frames=self.num_frames)
+            return len(video.frames(wanted))
+
+
+def frames_of(bare: BareClips, keys: Sequence[tuple[int, int]]) -> list[int]:
+    """How many frames each clip has."""
+    return [bare[key] for key in keys]
+
+
+def clips_of(loader: TrainLoader) -> int:
+    """How many clips the loader gives."""
+    return sum(len(batch.indices) for batch in loader)
