@@ -30,7 +30,9 @@ def test_folded_or_not_it_answers_the_same(model):
 
 
 @pytest.mark.unhooked
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own use
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+)  # torch's own use
 def test_compiled_it_answers_the_same(model):
     x = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():

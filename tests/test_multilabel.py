@@ -158,7 +158,12 @@ def test_data_check_names_the_layout_and_what_is_not_there(
     charades: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, root = charades / "Charades_v1_test.csv", charades / "Charades_v1_480"
-    assert run_data_check(source, root=root, format="auto", classes=None, as_json=True) == 0
+    assert (
+        run_data_check(
+            source, root=root, format="auto", classes=None, first_frame=False, workers=0, as_json=True
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert (found["layout"], found["videos"], found["readable"], found["missing"]) == (
         "Charades CSV",
@@ -170,18 +175,36 @@ def test_data_check_names_the_layout_and_what_is_not_there(
     text = source.read_text() + "GHOST,X,Kitchen,6,7,Yes,,,,c000 0 1,0.4\n"
     source.with_name("more.csv").write_text(text)
     assert (
-        run_data_check(source.with_name("more.csv"), root=root, format="auto", classes=None, as_json=True)
+        run_data_check(
+            source.with_name("more.csv"),
+            root=root,
+            format="auto",
+            classes=None,
+            first_frame=False,
+            workers=0,
+            as_json=True,
+        )
         == 1
     )
     assert json.loads(capsys.readouterr().out)["missing"] == [str(root / "GHOST.mp4")]
     assert (
-        run_data_check(source.with_name("more.csv"), root=root, format="auto", classes=None, as_json=False)
+        run_data_check(
+            source.with_name("more.csv"),
+            root=root,
+            format="auto",
+            classes=None,
+            first_frame=False,
+            workers=0,
+            as_json=False,
+        )
         == 1
     )
     shown = capsys.readouterr().out.split()
     assert "1 videos that the list names are not on the disk" in " ".join(shown)
     with pytest.raises(ConfigError, match="data check: data.format: Input should be 'auto', 'folders'"):
-        run_data_check(source, root=root, format="avi", classes=None, as_json=True)
+        run_data_check(
+            source, root=root, format="avi", classes=None, first_frame=False, workers=0, as_json=True
+        )
 
 
 def test_the_validation_list_is_numbered_as_the_training_list(color_videos: Path, tmp_path: Path) -> None:

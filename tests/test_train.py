@@ -444,7 +444,7 @@ def group_of(process: subprocess.Popen[str]) -> list[int]:
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not path.exists():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
