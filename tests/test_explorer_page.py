@@ -21,6 +21,8 @@ CHROMIUM = os.environ.get("NLNET_CHROMIUM") or shutil.which("chromium") or shuti
 REQUIRED = bool(os.environ.get("NLNET_REQUIRE_BROWSER"))
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PATIENCE_MS = 15_000
+"""How long a page may take on a machine that is busy with other tests."""
 
 if not CHROMIUM and not REQUIRED:
     pytest.skip("no Chromium: the explorer's page is not tested", allow_module_level=True)
@@ -28,6 +30,7 @@ sync_api = (
     pytest.importorskip("playwright.sync_api") if not REQUIRED else __import__("playwright.sync_api").sync_api
 )
 expect = sync_api.expect
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def visit(chromium, explorer):
         context = chromium.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE_MS)
 
         def console(message):
             if not any(part in message.text for part in expected):
