@@ -44,7 +44,7 @@ from nlnet.apps.ablation_verdicts import judge, thirds
 from nlnet.apps.ablations import chosen, command_of, run_ablations, run_study
 from nlnet.apps.cli import app
 from nlnet.apps.costs import NetworkCost
-from nlnet.apps.jobs import Job, work
+from nlnet.apps.jobs import Job, steps, work
 from nlnet.apps.published import TABLES as PAPER
 from nlnet.data.diagnostic import DiagnosticSpec, make_clip
 from nlnet.data.diagnostic_files import write_dataset
@@ -433,11 +433,14 @@ def here(command: list[str]) -> None:
     app(command[3:], standalone_mode=False)
 
 
-def in_this_process(jobs, **options) -> dict[str, str]:
+def in_this_process(jobs, *, on_end=lambda name: None, **options) -> dict[str, str]:
     for job in jobs:
         job.clear_false_start()
-        for command in job.commands():
+        commands = job.commands()
+        for command in commands:
             here(command)
+        if commands:
+            on_end(job.name)
     return {}
 
 
@@ -554,8 +557,8 @@ def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death is Linux's")
-def test_killed_without_warning_it_leaves_nothing_running_and_ends_the_same(whole):
-    """A real study in a real process, SIGKILL while its first run trains, then the same command again."""
+def test_killed_without_warning_it_leaves_nothing_running_and_ends_the_same(whole, monkeypatch):
+    """A real study in a process of its own, SIGKILL while its first run trains, then the same command again, here."""
     out = whole.parent / "killed"
     shutil.copytree(whole / "data", out / "data")
     shutil.copytree(whole / "stills", out / "stills")
@@ -571,7 +574,8 @@ def test_killed_without_warning_it_leaves_nothing_running_and_ends_the_same(whol
     wait_for(lambda: not alive(out))
     assert first.done() < first.total, "the run trained on to its end without the study"
     assert not (out / "ablations.json").exists()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    monkeypatch.setattr(ablations, "work", in_this_process)
+    assert run_toy(out) == 0
     result = json.loads((out / "ablations.json").read_text())
     assert without_measurements(result) == without_measurements(
         json.loads((whole / "ablations.json").read_text())
@@ -672,6 +676,22 @@ def test_others_run_on_where_one_fails(tmp_path, monkeypatch):
     assert (tmp_path / "good").exists()
     with pytest.raises(RunError, match="bad: .* failed: no luck"):
         work(jobs, at_once=2)
+
+
+def test_a_directory_at_work_is_waited_for(tmp_path, monkeypatch):
+    """Nothing starts, and nothing is removed, while another process holds the run."""
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / "config.json").write_text("{}")
+    monkeypatch.setattr(Job, "commands", lambda job: [])
+    job = Job("x", "demo_local", run.path, (), tests=False)
+    with run.lock():
+        alive = steps(job, {})
+        next(alive)
+        next(alive)
+        assert run.exists
+    assert list(alive) == []
+    assert not run.exists, "a false start, removed once nobody is at work on it"
 
 
 def test_several_processes_run_under_torchrun(tmp_path):

@@ -29,7 +29,7 @@ def test_folded_or_not_it_answers_the_same(model):
     assert not model.training
 
 
-@pytest.mark.unhooked
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
 )  # torch's own use

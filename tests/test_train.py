@@ -255,6 +255,19 @@ def test_compiling_and_checkpointing_exclude_each_other(color_videos):
         settings(color_videos, "training.compile=true", "training.checkpointing=true")
 
 
+@pytest.mark.parametrize("more", [(), ("data.val=null",)], ids=["validated", "without validation"])
+def test_weights_that_a_kill_left_unwritten_come_with_the_resume(color_videos, tmp_path, more):
+    """The state is written before the validation and the weights: a kill between them, at the very end."""
+    config = settings(color_videos, "schedule.iterations=2", *more)
+    run(config, tmp_path / "whole")
+    run(config, tmp_path / "killed")
+    last = tmp_path / "killed" / "checkpoints" / "last.safetensors"
+    last.unlink()
+    assert run(config, tmp_path / "killed", resume=True).iteration == 2
+    whole, again = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
 def test_only_corrupt_videos(tmp_path):
     for name in ("train/a", "train/b"):
         (tmp_path / name).mkdir(parents=True)

@@ -3,7 +3,6 @@
 What was stopped goes on where it was: a run directory says how far it is.
 """
 
-import ctypes
 import os
 import shutil
 import signal
@@ -13,17 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 
 from nlnet.apps.console import ERR, bar
 from nlnet.apps.recipes import recipe_or_file
 from nlnet.engine.config import Config, override
+from nlnet.engine.parent import end_with_parent
 from nlnet.engine.rundir import RunDir, RunError
-
-_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-"""Looked up before any fork: a forked process does next to nothing before it becomes another program."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """The miniature's layers are too small for threads: one core a run is fastest, above all on a busy machine."""
@@ -68,10 +65,10 @@ class Job:
 
     def commands(self) -> list[list[str]]:
         """What is left to do, each a command of nlnet."""
-        left = []
-        if not RunDir(self.run).resume_path.exists():
+        left, run = [], RunDir(self.run)
+        if not run.resume_path.exists():
             left.append(self._nlnet("train", self.recipe, "--out", str(self.run), *self.overrides))
-        elif RunDir(self.run).load_state()["iteration"] < self.total:
+        elif not run.finished(self.total):
             left.append(self._nlnet("train", "--resume", str(self.run)))
         if self.tests and not self.tested:
             left.append(self._nlnet("test", str(self.run)))
@@ -182,13 +179,22 @@ def work(
 
 
 def steps(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run the job's commands one after the other; yields while one runs, ends it when closed."""
+    """Run the job's commands one after the other; yields while one runs, ends it when closed.
+
+    A directory in which another process is at work is waited for.
+    """
     job.log.parent.mkdir(parents=True, exist_ok=True)
+    while RunDir(job.run).busy:  # a run whose study was killed saves its state before it ends
+        yield
     job.clear_false_start()
     for command in job.commands():
         with job.log.open("a") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, preexec_fn=end_with_parent
+                command,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             )
             try:
                 while process.poll() is None:
@@ -200,12 +206,6 @@ def steps(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
         if process.returncode != 0:
             last = (job.log.read_text().strip().splitlines() or ["it printed nothing"])[-1]
             raise RunError(f"{job.name}: `{' '.join(command[1:])}` failed: {last} (all of it: {job.log})")
-
-
-def end_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when its parent dies, however it dies (Linux's PR_SET_PDEATHSIG)."""
-    if _PRCTL is not None:
-        _PRCTL(1, signal.SIGTERM)
 
 
 def news(job: Job) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nlnet.data import VideoList, read_classes, read_videos
 from nlnet.engine.config import Config, DataConfig
+from nlnet.engine.parent import end_with_parent
 from nlnet.models import TIMINGS
 
 
@@ -31,9 +32,10 @@ def ignore_interrupts(worker: int) -> None:
     """Leave Ctrl-C and SIGTERM to the main process, which finishes its step and then ends the workers.
 
     Both reach a whole process group, or all processes of a batch job, at once. A SIGTERM from the main process itself
-    ends the worker at once, whatever it is doing (torch sends it to one that does not end by itself); a main process
-    that is killed is missed by torch's watchdog.
+    ends the worker at once, whatever it is doing (torch sends it to one that does not end by itself). With a main
+    process that is killed the kernel ends the worker: torch's own watchdog does not where a full pipe holds it up.
     """
+    end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # then nobody can tell who sent a signal
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -70,7 +70,8 @@ class Saver:
 
     def catch_up(self, done: int) -> None:
         """Do what the session that saved the state of `done` did not come to."""
-        if self.validates(done) and self.world.any(self.world.first and not self.rundir.finished(done)):
+        due = self.validates(done) or done == self.config.schedule.iterations
+        if due and self.world.any(self.world.first and not self.rundir.finished(done)):
             self.finish(done)
 
     def finish(self, done: int) -> None:
