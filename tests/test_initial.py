@@ -1,7 +1,11 @@
 """Where a run starts: folded batch norms compute what they computed, and dropped weights are learned afresh."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_inflate import randomised
 from test_train import run, settings, weights
 
@@ -144,3 +148,30 @@ def test_the_pixels_of_the_weights_are_told(tmp_path, color_videos):
     assert "they saw" not in load_initial(model, InitConfig(weights=tmp_path / "w.pt"))[0]
     run(settings(color_videos, "schedule.iterations=1"), tmp_path / "run")
     assert read_initial(InitConfig(weights=tmp_path / "run")).statistics == (0.45, 0.225)
+
+
+class Foreign:
+    def __reduce__(self):
+        return os.system, ("touch owned",)
+
+
+def test_plain_weights(tmp_path):
+    weights = {"w": torch.randn(2)}
+    torch.save(weights, tmp_path / "a.pth")
+    torch.save({"state_dict": weights, "epoch": 3}, tmp_path / "b.pth")
+    save_file(weights, tmp_path / "c.safetensors")
+    for name in ("a.pth", "b.pth", "c.safetensors"):
+        assert torch.equal(read_initial(InitConfig(weights=tmp_path / name)).state["w"], weights["w"])
+
+
+def test_weights_that_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"w": Foreign()}, "foreign.pth")
+    with pytest.raises(RunError, match=r"foreign\.pth: not weights that can be loaded safely"):
+        read_initial(InitConfig(weights=Path("foreign.pth")))
+    assert not Path("owned").exists()
+    torch.save([1, 2], "list.pth")
+    with pytest.raises(RunError, match=r"list\.pth: expected a state dict .*, got list"):
+        read_initial(InitConfig(weights=Path("list.pth")))
+    with pytest.raises(RunError, match=r"none\.pth: no such file"):
+        read_initial(InitConfig(weights=Path("none.pth")))

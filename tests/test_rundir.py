@@ -20,7 +20,6 @@ from nlnet.engine.rundir import (
     RunError,
     atomically,
     load_checkpoint,
-    load_weights_file,
     write_json,
 )
 
@@ -278,33 +277,6 @@ def test_checkpoints_that_cannot_be_used(tmp_path):
     save_file({"w": torch.zeros(1)}, tmp_path / "plain.safetensors")
     with pytest.raises(RunError, match="has no nlnet metadata"):
         load_checkpoint(tmp_path / "plain.safetensors")
-
-
-class Foreign:
-    def __reduce__(self):
-        return os.system, ("touch owned",)
-
-
-def test_plain_weights(tmp_path):
-    weights = {"w": torch.randn(2)}
-    torch.save(weights, tmp_path / "a.pth")
-    torch.save({"state_dict": weights, "epoch": 3}, tmp_path / "b.pth")
-    save_file(weights, tmp_path / "c.safetensors")
-    for name in ("a.pth", "b.pth", "c.safetensors"):
-        assert torch.equal(load_weights_file(tmp_path / name).state["w"], weights["w"])
-
-
-def test_weights_that_are_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"w": Foreign()}, "foreign.pth")
-    with pytest.raises(RunError, match=r"foreign\.pth: not weights that can be loaded safely"):
-        load_weights_file(Path("foreign.pth"))
-    assert not Path("owned").exists()
-    torch.save([1, 2], "list.pth")
-    with pytest.raises(RunError, match=r"list\.pth: expected a state dict .*, got list"):
-        load_weights_file(Path("list.pth"))
-    with pytest.raises(RunError, match=r"none\.pth: no such file"):
-        load_weights_file(Path("none.pth"))
 
 
 def test_json_is_readable(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.text import Text
 
 from nlnet.apps.cli import print_json
 from nlnet.apps.console import OUT, TrainingDisplay, bar, facts, table
@@ -260,7 +261,7 @@ def run_data_check(
         }
         OUT.print(facts(f"{source}", shown))
         for check in bad:
-            OUT.print(f"[red]unreadable[/] {check.error}", highlight=False)
+            OUT.print(Text.assemble(("unreadable ", "red"), str(check.error)))
         show_missing(missing)
     return 1 if bad or missing else 0
 

@@ -42,8 +42,11 @@ class Plan:
             [f"{p.start:,} – {p.stop:,}", rates(p), "{:.1f} – {:.1f}".format(*p.epochs) if p.epochs else "–"]
             for p in self.phases
         ]
-        notes = [f"[bold]Reported for it:[/] {line} (not trained here)" for line in self.published]
-        notes += [f"[yellow]Mind:[/] {line}" for line in self.warnings]
+        notes = [
+            Text.assemble(("Reported for it: ", "bold"), f"{line} (not trained here)")
+            for line in self.published
+        ]
+        notes += [Text.assemble(("Mind: ", "yellow"), line) for line in self.warnings]
         return Group(
             Text(f"{self.name} → {self.run}", style="bold"),
             _grid(self.facts),

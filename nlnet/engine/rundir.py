@@ -19,7 +19,6 @@ from nlnet.engine.weightfile import (
     Checkpoint,
     load_checkpoint,
     load_facts,
-    load_weights_file,
     save_checkpoint,
 )
 from nlnet.engine.wholefile import RunError, atomically, sweep, write_json, write_text
@@ -30,7 +29,6 @@ __all__ = [
     "RunError",
     "atomically",
     "load_checkpoint",
-    "load_weights_file",
     "save_checkpoint",
     "write_json",
     "write_text",

@@ -1,4 +1,4 @@
-"""Weights with what is needed to use them: .safetensors files of nlnet, and those of others to start from."""
+"""Weights with what is needed to use them: .safetensors files of nlnet."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nlnet.engine.config import Config, from_mapping
 from nlnet.engine.wholefile import RunError, atomically
-from nlnet.models import Weights, WeightsError, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +70,3 @@ def load_facts(path: Path) -> tuple[int, dict[str, float]] | None:
         return int(metadata["iteration"]), json.loads(metadata["metrics"])
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
-
-
-def load_weights_file(path: Path) -> Weights:
-    """`nlnet.models.read_weights` of a run or a file, its errors as `RunError`."""
-    try:
-        return read_weights(path)
-    except (WeightsError, OSError) as error:
-        raise RunError(str(error)) from None
