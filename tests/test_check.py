@@ -1,12 +1,14 @@
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import pytest
 from made_videos import write_video
 
 from nlnet.data.annotations import VideoItem, VideoList
 from nlnet.data.check import Check, check_videos
 
 
-def test_each_video_is_reported(tmp_path: Path) -> None:
+def test_each_video_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = write_video(tmp_path / "good.mp4", 30)
     damaged = write_video(tmp_path / "damaged.mp4", 30, size=(96, 128))
     data = bytearray(damaged.read_bytes())
@@ -29,6 +31,16 @@ def test_each_video_is_reported(tmp_path: Path) -> None:
     assert second.fps is None
     assert third.error is not None
     assert "does not exist" in third.error
+    monkeypatch.setattr("nlnet.data.check.AT_ONCE", 1)
+    used: list[int] = []
+    pool = ProcessPoolExecutor.__init__
+
+    def watched(self: ProcessPoolExecutor, count: int, **options: object) -> None:
+        used.append(count)
+        pool(self, count, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ProcessPoolExecutor, "__init__", watched)
     assert check_videos(videos, processes=2) == checks
+    assert used == [2]
     # a look at the first frame alone cannot see damage in the middle
     assert [check.error is None for check in check_videos(videos, every_frame=False)] == [True, True, False]

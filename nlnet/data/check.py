@@ -12,7 +12,7 @@ from nlnet.data.framefolder import open_video
 from nlnet.data.videolist import VideoItem, VideoList
 
 AT_ONCE = 8
-"""Videos that a process is given at a time."""
+"""Videos that a process is given at a time; for fewer it is not worth its start."""
 
 
 class Check(NamedTuple):
@@ -58,7 +58,8 @@ def check_videos(
 
 
 def _checks(videos: VideoList, check: Callable[[VideoItem], Check], processes: int) -> Iterator[Check]:
-    if min(processes, len(videos.items)) <= 1:
+    processes = min(processes, len(videos.items) // AT_ONCE)
+    if processes <= 1:
         yield from map(check, videos.items)
         return
     # fresh processes: the decoder's and torch's threads of this one would not be in a fork
