@@ -67,7 +67,8 @@ class FrameCache:
 
     def keep(self, video: Video | FrameFolder) -> UInt8[Tensor, "N H W 3"] | None:
         """All frames of a video if they fit in what is left of the budget, decoded and kept; else None."""
-        if self.used_bytes + video.nbytes > self.budget_bytes:
+        # a frame folder decodes a picture to know its size
+        if self.budget_bytes == 0 or self.used_bytes + video.nbytes > self.budget_bytes:
             return None
         frames = video.frames(range(video.num_frames))
         self._frames[video.path], self.extents[video.path] = frames, Extent.of(video)

@@ -130,27 +130,28 @@ def evaluate(
     network, precision = for_testing(model, test), test_precision(config, test)
     scored: list[VideoScores] = []
     unread: list[Unread] = []
-    for done, item in enumerate(loader, start=1):
-        source = videos.items[item.index]
-        if item.failure is not None:
-            unread.append(Unread(item.index, source.path, source.label, item.failure))
-        else:
-            scores = score_views(
-                network,
-                item,
-                window=window,
-                data=config.data,
-                device=world.device,
-                precision=precision,
-                views_at_once=test.views_at_once,
-                score=config.training.loss,
-            )
-            if not torch.isfinite(scores).all():
-                raise EvaluationError(f"{source.path}: the network's scores are not finite numbers")
-            scored.append(
-                VideoScores(item.index, source.path, source.label, scores, item.starts, test.aggregate)
-            )
-        on_video(done, len(mine))
+    with world.together():
+        for done, item in enumerate(loader, start=1):
+            source = videos.items[item.index]
+            if item.failure is not None:
+                unread.append(Unread(item.index, source.path, source.label, item.failure))
+            else:
+                scores = score_views(
+                    network,
+                    item,
+                    window=window,
+                    data=config.data,
+                    device=world.device,
+                    precision=precision,
+                    views_at_once=test.views_at_once,
+                    score=config.training.loss,
+                )
+                if not torch.isfinite(scores).all():
+                    raise EvaluationError(f"{source.path}: the network's scores are not finite numbers")
+                scored.append(
+                    VideoScores(item.index, source.path, source.label, scores, item.starts, test.aggregate)
+                )
+            on_video(done, len(mine))
     model.train(was_training)
     return _joined(world.gather((scored, unread)), videos.classes)
 
