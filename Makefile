@@ -35,8 +35,9 @@ test: setup
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || test -n "$$NLNET_CHROMIUM" || \
 	  echo 'SKIPPED: tests/test_explorer_page.py, the explorer in a browser: no Chromium here (apt-get install chromium)'
 
+# One after the other: some of these measure time and memory, on a machine that does nothing else.
 test-slow: setup
-	$(PYTEST) -m slow
+	$(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .
