@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -28,9 +28,9 @@ def main() -> None:
     """Run a command. Errors that a user can mend become one line and exit code 1; Ctrl-C exits with 130."""
     try:
         code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        leave(code if isinstance(code, int) else 0)
     except typer.Exit as end:
-        sys.exit(end.exit_code)
+        leave(end.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -43,6 +43,19 @@ def main() -> None:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         print(f"nlnet: {message}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 1))
+
+
+def leave(code: int) -> NoReturn:
+    """End this process: under torchrun at once, its work being done and written.
+
+    Taking everything down in order there can abort a process (torch 2.13 with gloo: "terminate called without an active
+    exception", now and then), which torchrun then reports as a failed run.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def explains_itself(error: Exception) -> bool:

@@ -6,6 +6,7 @@ Tensors of the network go through the device's own group; words and counts go th
 no process wait for its device, and which waits a day: a process that tests longer videos comes hours later.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,6 +116,7 @@ def world(device: str = "auto") -> Iterator[World]:
     try:
         yield World(rank=dist.get_rank(), size=size, device=chosen, meeting=meeting)
     finally:
+        gc.collect()  # what still holds the group, DDP in a cycle, goes before it
         dist.destroy_process_group()
 
 
