@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # a process a core, one thread each; the tests of a file stay together
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-CHECKED := nlnet.ops,nlnet.norms,nlnet.block,nlnet.surgery,nlnet.attention,nlnet.vitals,nlnet.models,nlnet.data,beartype.beartype
+CHECKED := nlnet.products,nlnet.ops,nlnet.norms,nlnet.block,nlnet.surgery,nlnet.attention,nlnet.vitals,nlnet.models,nlnet.data,beartype.beartype
 
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
 

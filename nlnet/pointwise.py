@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nlnet.products import linear
+
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -31,7 +33,7 @@ def pointwise(
     """
     if rows:
         flat = x.movedim(1, -1)
-        y = F.linear(flat.reshape(-1, x.shape[1]), weight.flatten(1), bias)
+        y = linear(flat.reshape(-1, x.shape[1]), weight.flatten(1), bias)
         return y.view(*flat.shape[:-1], weight.shape[0]).movedim(-1, 1)
     if x.is_contiguous():
         return CONVOLUTIONS[x.ndim - 2](x, weight, bias)

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nlnet.products import product
+
 TILE = 1 << 20
 """Most affinities that the tiled softmax holds at once, unless 64 rows of M keys are more."""
 
@@ -58,12 +60,12 @@ class _TiledSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> Tensor:
         sums = torch.promote_types(g.dtype, torch.float32)
-        phi32, product = phi.to(sums), _product_dtype(g)
-        carried = g.to(product)
+        phi32, half = phi.to(sums), _product_dtype(g)
+        carried = g.to(half).mT
         y = g.new_empty(*theta.shape[:2], g.shape[2])
         for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], tile):
-            p = torch.softmax((theta[items, rows].to(sums) * scale) @ phi32[items].mT, dim=-1)
-            y[items, rows] = p.to(product) @ carried[items]
+            p = product(theta[items, rows].to(sums) * scale, phi32[items]).softmax(-1)
+            y[items, rows] = product(p.to(half), carried[items])
         return y
 
     @staticmethod
@@ -75,19 +77,19 @@ class _TiledSoftmax(torch.autograd.Function):
     def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def]
         theta, phi, g, y = ctx.saved_tensors
         sums = torch.promote_types(g.dtype, torch.float32)
-        phi32, product = phi.to(sums), _product_dtype(g)
-        compared, carried = phi.to(product), g.to(product)
-        dtheta, dphi, dg = torch.empty_like(theta), torch.zeros_like(phi32), torch.zeros_like(g, dtype=sums)
+        phi32, half = phi.to(sums), _product_dtype(g)
+        compared, carried = phi.to(half).mT, g.to(half)
+        dtheta, dphi, dg = torch.empty_like(theta), *(x.new_zeros(x.mT.shape, dtype=sums) for x in (phi, g))
         for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], ctx.tile):
             query, upstream = theta[items, rows].to(sums) * ctx.scale, dy[items, rows]
-            p = torch.softmax(query @ phi32[items].mT, dim=-1)
-            u = upstream.to(product)
-            dg[items] += p.to(product).mT @ u
+            p = product(query, phi32[items]).softmax(-1)
+            u = upstream.to(half)
+            dg[items] += product(u.mT, p.to(half).mT)
             mean = (upstream.to(sums) * y[items, rows]).sum(-1, keepdim=True)
-            dlogits = (u @ carried[items].mT).to(sums).sub_(mean).mul_(p).to(product)
-            dtheta[items, rows] = (dlogits @ compared[items]).mul_(ctx.scale)
-            dphi[items] += dlogits.mT @ query.to(product)
-        return dtheta, dphi.to(phi.dtype), dg.to(g.dtype), None, None
+            dlogits = product(u, carried[items]).to(sums).sub_(mean).mul_(p).to(half)
+            dtheta[items, rows] = product(dlogits, compared[items]).mul_(ctx.scale)
+            dphi[items] += product(query.to(half).mT, dlogits.mT)
+        return dtheta, dphi.mT.to(phi.dtype), dg.mT.to(g.dtype), None, None
 
 
 def _product_dtype(g: Tensor) -> torch.dtype:
