@@ -68,10 +68,10 @@ class Study:
     stills_spec: DiagnosticSpec = DATA["spacetime"].spec
     stills_iterations: int = 1200
     stills_batch: int = 128
-    iterations: int = 450
+    iterations: int = 600
     batch: int = 32
     warmup: int = 100
-    validate_every: int = 225
+    validate_every: int = 300
     precise_norm: int = 10
 
     def stills_config(self, depth: str, data: Path) -> Config:
@@ -120,7 +120,7 @@ class Study:
                 workers=0,
                 cache_gib=1.0,
             ),
-            optimizer=OptimizerConfig(lr=0.2, reference_batch=32, transferred_lr=0.5, clip_norm=5.0),
+            optimizer=OptimizerConfig(lr=0.2, reference_batch=32, transferred_lr=0.25, clip_norm=5.0),
             schedule=ScheduleConfig(
                 iterations=self.iterations, policy="cosine", warmup=self._warmup(self.warmup)
             ),
