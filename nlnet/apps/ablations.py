@@ -28,8 +28,9 @@ from nlnet.apps.ablation_tables import TABLES
 from nlnet.apps.cli import print_json
 from nlnet.apps.commands import write_videos
 from nlnet.apps.console import ERR, OUT, facts, table
-from nlnet.apps.jobs import ONE_THREAD, ended_by_sigterm, phase, work
+from nlnet.apps.jobs import ONE_THREAD, phase, work
 from nlnet.engine.config import ConfigError
+from nlnet.engine.interrupt import sigterm_raises
 
 
 def run_study(
@@ -99,7 +100,7 @@ def run_ablations(
         show_plan(plan, jobs=at_once, as_json=as_json)
         return 0
     session = Session(plan.out, command_of(names, seeds=seeds, jobs=jobs, device=device))
-    with ended_by_sigterm():
+    with sigterm_raises(SystemExit(143)):
         failed = run_plan(plan, at_once=at_once, places=environments(device), session=session)
     with phase("4. tables"):
         session.save()

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from nlnet.apps.console import OUT, table
-from nlnet.apps.jobs import Job, ended_by_sigterm, phase, work
+from nlnet.apps.jobs import Job, phase, work
 from nlnet.apps.recipes import DEMO_SPEC, DEMO_VIDEOS
+from nlnet.engine.interrupt import sigterm_raises
 
 NETWORKS = {"local": "C2D, local", "control": "C2D + residual block", "nonlocal": "C2D + non-local block"}
 
@@ -26,7 +27,7 @@ def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
     from nlnet.apps.demo_report import report
 
     start = time.perf_counter()
-    with ended_by_sigterm():
+    with sigterm_raises(SystemExit(143)):
         runs = make_runs(out, seeds=seeds, jobs=jobs)
     with phase("4. report"):
         result = report(out, runs, seconds=time.perf_counter() - start)

@@ -1,13 +1,11 @@
 """`nlnet explore`: load the runs, then serve the page until Ctrl-C, or write it to a file."""
 
-import signal
 import socket
 import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
-from types import FrameType
 
 from nlnet.apps.cli import print_json
 from nlnet.apps.console import ERR, OUT, bar
@@ -25,6 +23,7 @@ except ImportError as error:
 from nlnet.apps.explorer.session import Session, load_run
 from nlnet.apps.explorer.uploads import Uploads
 from nlnet.engine.distributed import choose_device
+from nlnet.engine.interrupt import sigterm_raises
 
 
 def run_explore(
@@ -50,7 +49,11 @@ def run_explore(
     if export is not None:
         write_page(session, export, grid=grid, as_json=as_json)
         return
-    with listening(host, port) as listener, Uploads(upload_limit_mb * 10**6) as uploads, ended_by_sigterm():
+    with (
+        listening(host, port) as listener,
+        Uploads(upload_limit_mb * 10**6) as uploads,
+        sigterm_raises(KeyboardInterrupt()),
+    ):
         port = listener.getsockname()[1]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         loopback = host in LOOPBACK
@@ -126,17 +129,3 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             raise refuse(error) from None
         yield listener
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that uploads are removed."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

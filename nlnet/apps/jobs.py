@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from types import FrameType
 
 from nlnet.apps.console import ERR, bar
 from nlnet.apps.recipes import recipe_or_file
@@ -216,20 +215,6 @@ def news(job: Job) -> str:
         if record["kind"] == "train":
             return f"loss {record['loss']:.2f}"
     return ""
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM raises SystemExit(143) inside, so that what runs is ended, too; as before afterwards."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(143)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

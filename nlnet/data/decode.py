@@ -17,13 +17,12 @@ import numpy as np
 from av import VideoFrame
 from av.error import FFmpegError
 from av.sidedata.sidedata import SideData
-from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
 from nlnet.data.frametable import FrameTable, counted_table, frame_table
 from nlnet.data.packets import PacketSource, VideoError, as_fraction
-from nlnet.data.pictures import Pictures, gathered
+from nlnet.data.pictures import Pictures, ToRGB, gathered
 
 __all__ = ["Video", "VideoError"]
 
@@ -52,7 +51,7 @@ class Video:
         self.path = Path(path)
         self.frames_decoded = 0
         self._size: tuple[int, int] | None = None
-        self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
+        self._to_rgb = ToRGB()
         self._source = PacketSource(self.path, hold_bytes=hold_bytes)
         try:
             self._make_table()
@@ -224,10 +223,7 @@ class Video:
 
     def _picture(self, frame: VideoFrame) -> np.ndarray:
         """RGB (H, W, 3) the way up that it is to be shown. May be a view of the frame's memory."""
-        # FFmpeg would start a pool of scaling threads for every file
-        plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, plane.line_size)
-        picture = rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3)
+        picture = self._to_rgb(frame)
         matrix = frame.side_data.get("DISPLAYMATRIX")
         return self._turned(picture, bytes(matrix)) if isinstance(matrix, SideData) else picture
 

@@ -10,12 +10,11 @@ import numpy as np
 from av import CodecContext, Packet
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
-from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
 from nlnet.data.decode import Video, VideoError
-from nlnet.data.pictures import Pictures, gathered
+from nlnet.data.pictures import Pictures, ToRGB, gathered
 from nlnet.data.videolist import IMAGE_SUFFIXES, VideoItem
 
 CODECS = {
@@ -54,7 +53,7 @@ class FrameFolder:
         self._codec: VideoCodecContext = CodecContext.create(CODECS[self.files[0].suffix.lower()], "r")  # type: ignore[assignment]
         self._codec.thread_count = 1
         self._codec.options = {"err_detect": "explode"}
-        self._reformatter = VideoReformatter()
+        self._to_rgb = ToRGB()
         self._size: tuple[int, int] | None = None
 
     def __enter__(self) -> "FrameFolder":
@@ -130,14 +129,13 @@ class FrameFolder:
         if len(decoded) != 1:
             raise VideoError(file, f"holds {len(decoded)} pictures where 1 was expected")
         frame = decoded[0]
-        plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, plane.line_size)
-        size = plane.height, plane.width
+        picture = self._to_rgb(frame)
+        size = (picture.shape[0], picture.shape[1])
         if self._size is not None and size != self._size:
             sizes = f"{size[0]}×{size[1]}, other frames {self._size[0]}×{self._size[1]}"
             raise VideoError(file, f"is {sizes}", "extract the frames again at one size")
         self._size = size
-        return rows[:, : 3 * plane.width].reshape(*size, 3)
+        return picture
 
     def _shown_size(self) -> tuple[int, int]:
         if self._size is None:

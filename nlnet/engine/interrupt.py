@@ -41,6 +41,20 @@ def stop_requests() -> Iterator[Requests]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def sigterm_raises(error: BaseException) -> Iterator[None]:
+    """SIGTERM raises `error` inside, so that what was begun is ended and removed; as before afterwards."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise error
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def _block_in_child() -> None:
     if _listening:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
