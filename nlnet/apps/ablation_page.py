@@ -86,7 +86,7 @@ def _method(result: Mapping[str, Any], study: Study) -> list[str]:
         f"{videos['test']} for testing on {result['views']} views each. A 2-D network of each depth learns digits and",
         f"colours on {videos['stills']} single frames; every row is inflated from it and fine-tuned for {study.iterations} iterations of",
         f"{study.batch} clips by one recipe: SGD, rate 0.2 (a quarter of it for what was transferred), {study.warmup} iterations of warm-up,",
-        "cosine. None of it was tuned for a row; it was chosen on other videos with seeds that are not reported here",
+        "cosine. None of it was tuned for a row; it was chosen by validation videos, of these and of other sets",
         "(docs/log.md). Blocks start as the identity, by the paper's convention with the release's softmax scale 1/√d, except",
         "where a row says otherwise. Seeds are of fine-tuning; 2-D networks and videos are the same for all.",
         "",

@@ -28,13 +28,13 @@ def net(name: str, options: Mapping[str, Any] | None = None) -> ModelConfig:
 
 
 def one(
-    options: Mapping[str, Any] | None = None, *, scale: str = "c2d_mini38", kind: str = "nl"
+    options: Mapping[str, Any] | None = None, *, scale: str = "c2d_mini20", kind: str = "nl"
 ) -> ModelConfig:
-    """One block before the last residual block of res3, the study's default place."""
+    """One block in res3, the study's default place."""
     return net(f"{scale}_{kind}1", {"stage": "res3"} | dict(options or {}))
 
 
-LOCAL, CONTROL, NONLOCAL = net("c2d_mini38"), one(kind="rb"), one()
+LOCAL, CONTROL, NONLOCAL = net("c2d_mini20"), one(kind="rb"), one()
 CONTROL_NAME = "residual block (control)"
 
 
@@ -106,21 +106,21 @@ TABLES: dict[str, Table] = {
         title="Non-local blocks against 3-D convolution",
         rows=(
             Row(name="C2D", model=LOCAL, paper="C2D baseline"),
-            Row(name="5 residual blocks (control)", model=net("c2d_mini38_rb5")),
-            Row(name="I3D 3×3×3", model=net("i3d333_mini38"), paper="I3D 3×3×3"),
-            Row(name="I3D 3×1×1", model=net("i3d_mini38"), paper="I3D 3×1×1"),
+            Row(name="5 residual blocks (control)", model=net("c2d_mini20_rb5")),
+            Row(name="I3D 3×3×3", model=net("i3d333_mini20"), paper="I3D 3×3×3"),
+            Row(name="I3D 3×1×1", model=net("i3d_mini20"), paper="I3D 3×1×1"),
             Row(name="NL C2D, 1 block", model=NONLOCAL),
-            Row(name="NL C2D, 5 blocks", model=net("c2d_mini38_nl5"), paper="NL C2D, 5-block"),
+            Row(name="NL C2D, 5 blocks", model=net("c2d_mini20_nl5"), paper="NL C2D, 5-block"),
         ),
     ),
     "2f": Table(
         title="Non-local blocks and 3-D convolution together",
         rows=(
             Row(name="C2D", model=LOCAL, paper="R50 C2D baseline"),
-            Row(name="I3D", model=net("i3d_mini38"), paper="R50 I3D"),
-            Row(name="I3D, 5 residual blocks (control)", model=net("i3d_mini38_rb5")),
-            Row(name="NL C2D", model=net("c2d_mini38_nl5")),
-            Row(name="NL I3D", model=net("i3d_mini38_nl5"), paper="R50 NL I3D"),
+            Row(name="I3D", model=net("i3d_mini20"), paper="R50 I3D"),
+            Row(name="I3D, 5 residual blocks (control)", model=net("i3d_mini20_rb5")),
+            Row(name="NL C2D", model=net("c2d_mini20_nl5")),
+            Row(name="NL I3D", model=net("i3d_mini20_nl5"), paper="R50 NL I3D"),
         ),
     ),
     "2g": Table(
@@ -131,8 +131,8 @@ TABLES: dict[str, Table] = {
             for clip, data in (("short", "time"), ("long", "long"))
             for name, model, paper in (
                 ("C2D", LOCAL, "R50 C2D baseline"),
-                ("I3D", net("i3d_mini38"), "R50 I3D"),
-                ("NL I3D", one(scale="i3d_mini38"), "R50 NL I3D"),
+                ("I3D", net("i3d_mini20"), "R50 I3D"),
+                ("NL I3D", one(scale="i3d_mini20"), "R50 NL I3D"),
                 *((("NL C2D", NONLOCAL, None), (CONTROL_NAME, CONTROL, None)) if clip == "long" else ()),
             )
         ),

@@ -30,10 +30,14 @@ SCALES = {
     "r50": Scale(blocks=(3, 4, 6, 3), width=64, stem_kernel=7, stem_pool=True, crop=224),
     "r101": Scale(blocks=(3, 4, 23, 3), width=64, stem_kernel=7, stem_pool=True, crop=224),
     "mini": Scale(blocks=(1, 2, 2), width=16, stem_kernel=5, stem_pool=True, crop=32),
+    # all four stages in few layers: the fewer follow a block, the sooner it learns (docs/log.md)
+    "mini20": Scale(blocks=(1, 2, 2, 1), width=16, stem_kernel=5, stem_pool=True, crop=36),
     # R50's and R101's proportions, narrow: res3 and res4 take the paper's five and ten blocks (38 and 56 layers)
     "mini38": Scale(blocks=(1, 4, 6, 1), width=16, stem_kernel=5, stem_pool=True, crop=36),
     "mini56": Scale(blocks=(1, 4, 12, 1), width=16, stem_kernel=5, stem_pool=True, crop=36),
 }
+
+SHALLOW = ("mini", "mini20")
 
 # Blocks sit after these residual blocks, counted from 0 (original release; for 10 in R101, which the paper
 # leaves open, every fourth block of res4). `layer2` is res3, `layer3` is res4.
@@ -43,13 +47,15 @@ PLACES: dict[tuple[str, int], dict[str, tuple[int, ...]]] = {
     ("r101", 5): {"layer2": (1, 3), "layer3": (6, 13, 20)},
     ("r101", 10): {"layer2": (0, 1, 2, 3), "layer3": (2, 6, 10, 14, 18, 22)},
     ("mini", 1): {"layer2": (1,)},
+    ("mini20", 1): {"layer2": (1,)},
+    ("mini20", 5): {"layer1": (0,), "layer2": (0, 1), "layer3": (0, 1)},
     ("mini38", 5): {"layer2": (1, 3), "layer3": (1, 3, 5)},
     ("mini38", 10): {"layer2": (0, 1, 2, 3), "layer3": (0, 1, 2, 3, 4, 5)},
     ("mini56", 5): {"layer2": (1, 3), "layer3": (3, 7, 11)},
     ("mini56", 10): {"layer2": (0, 1, 2, 3), "layer3": (1, 3, 5, 7, 9, 11)},
 }
 _NAME = re.compile(
-    r"(?P<net>c2d|i3d|i3d333)_(?P<scale>r50|r101|mini38|mini56|mini)(?:_(?P<kind>nl|rb)(?P<count>1|5|10))?"
+    r"(?P<net>c2d|i3d|i3d333)_(?P<scale>r50|r101|mini20|mini38|mini56|mini)(?:_(?P<kind>nl|rb)(?P<count>1|5|10))?"
 )
 
 
@@ -93,8 +99,8 @@ def places(scale: str, count: int, stage: str | None = None) -> list[str]:
     """Module paths after which the `count` blocks of a network of that scale go.
 
     One block goes right before the last residual block of `stage` ("res2" … "res5", default "res4"; Tables 2a
-    and 2b), except in the miniature, whose single block follows res3. Five and ten go to res3 and res4
-    (Table 2c).
+    and 2b), except in the shallow miniatures, where it follows the stage, by default res3. Five and ten go to res3
+    and res4 (Table 2c); the five of 20 layers to res2, too.
     """
     table = PLACES.get((scale, count))
     if stage is not None or (table is None and count == 1):
@@ -107,7 +113,8 @@ def places(scale: str, count: int, stage: str | None = None) -> list[str]:
         if stage not in stages:
             raise ValueError(f"stage: got {stage!r}, expected one of {', '.join(stages)}")
         number = stages.index(stage)
-        table = {f"layer{number + 1}": (max(0, SCALES[scale].blocks[number] - 2),)}
+        last = SCALES[scale].blocks[number] - 1
+        table = {f"layer{number + 1}": (last if scale in SHALLOW else max(0, last - 1),)}
     if table is None:
         raise ValueError(f"a {scale} network with {count} non-local blocks is not defined")
     return [f"{layer}.{index}" for layer, indices in table.items() for index in indices]
