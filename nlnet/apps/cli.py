@@ -21,6 +21,8 @@ app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable results to stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Run = Annotated[Path, typer.Argument(help="A run directory or a .safetensors checkpoint.")]
+Checkpoint = Annotated[str, typer.Option(help="last or best (on validation).")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, such as optimizer.lr=0.005")]
 
 
@@ -104,7 +106,7 @@ def train(
 
 @app.command()
 def test(
-    run: Annotated[Path, typer.Argument(help="A run directory or a .safetensors checkpoint.")],
+    run: Run,
     overrides: Overrides = None,
     data: Annotated[
         Path | None, typer.Option(help="Videos to test on; the run's data.test if not given.")
@@ -112,7 +114,7 @@ def test(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the scores; RUN/test if not given (none for a file).")
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last or best (on validation).")] = "last",
+    checkpoint: Checkpoint = "last",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -173,10 +175,10 @@ def score(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run directory or a .safetensors checkpoint.")],
+    run: Run,
     videos: Annotated[list[Path], typer.Argument(help="Video files.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
-    checkpoint: Annotated[str, typer.Option(help="last or best (on validation).")] = "last",
+    checkpoint: Checkpoint = "last",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -188,7 +190,7 @@ def predict(
 
 @app.command()
 def attend(
-    run: Annotated[Path, typer.Argument(help="A run directory or a .safetensors checkpoint.")],
+    run: Run,
     video: Annotated[Path, typer.Argument(help="A video file.")],
     at: Annotated[
         list[str] | None,
@@ -210,7 +212,7 @@ def attend(
     out: Annotated[
         Path | None, typer.Option(help="Where the files go; RUN/attention/VIDEO if not given.")
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last or best (on validation).")] = "last",
+    checkpoint: Checkpoint = "last",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -286,7 +288,7 @@ def explore(
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
     ] = True,
-    checkpoint: Annotated[str, typer.Option(help="last or best (on validation).")] = "last",
+    checkpoint: Checkpoint = "last",
     upload_limit: Annotated[
         int, typer.Option(min=1, help="Largest video that can be dropped on the page, MB.")
     ] = 200,
