@@ -95,3 +95,29 @@ def test_autocast_is_left_to_torch():
     with torch.autocast("cpu", torch.bfloat16), mock.patch.object(convolution, "pointwise") as way:
         assert layer(x).dtype == torch.bfloat16
     assert not way.called
+
+
+@pytest.mark.unhooked
+def test_compiled_networks_take_the_same_ways_and_exported_ones_torchs():
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    layers = nn.Sequential(
+        Convolution(3, 4, (3, 1, 1), padding=(1, 0, 0)),
+        Convolution(4, 4, (1, 3, 3), padding=(0, 1, 1)),
+        Convolution(4, 2, 1, (1, 2, 2)),
+    ).to(memory_format=ROWS)
+    x = torch.randn(2, 3, 4, 6, 6).contiguous(memory_format=ROWS)
+    operators = []
+
+    def keep(module, _):
+        operators.append(module.code)
+        return module.forward
+
+    compiled = torch.compile(layers, fullgraph=True, backend=keep)
+    torch.testing.assert_close(compiled(x), layers(x))
+    grads = [torch.autograd.grad(way(x).sin().sum(), layers.parameters()) for way in (compiled, layers)]
+    torch.testing.assert_close(*grads)
+    assert "conv2d" in operators[0]
+    assert "conv3d" not in operators[0]
+    exported = torch.export.export(layers.eval(), (x,)).graph_module.code
+    assert exported.count("aten.conv3d") == 3
