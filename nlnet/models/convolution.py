@@ -2,8 +2,8 @@
 
 On the CPU in float32 torch computes every 3-D convolution of a channels-last map by one general path. The three
 kernels of residual blocks are simpler things: 1×1×1 is a matrix product, 1×k×k a 2-D convolution of the frames, and
-k×1×1 one of planes of T × HW positions. Elsewhere (other devices, dtypes and layouts,
-autocast, export) torch's path is taken. Results differ by rounding alone.
+k×1×1 one of planes of T × HW positions. Elsewhere (other devices, dtypes and layouts, autocast, export) torch's path
+is taken. Results differ by rounding alone.
 
 Letters: B clips, T frames, H×W pixels, C channels in, D channels out.
 """
