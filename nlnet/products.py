@@ -26,11 +26,10 @@ def linear(
 
 
 def product(a: Float[Tensor, "B N K"], b: Float[Tensor, "B M K"]) -> Float[Tensor, "B N M"]:
-    """a bᵀ of each item, as `a @ b.mT`; differentiable to any order."""
-    if len(a) == 0 or not _by_onednn(a[0], b[0]):
-        return a @ b.mT
-    items = [linear(left, right, None) for left, right in zip(a, b, strict=True)]
-    return items[0][None] if len(items) == 1 else torch.stack(items)
+    """a bᵀ of each item, as `a @ b.mT`; differentiable to any order. Several items are left to torch, which batches."""
+    if len(a) == 1:
+        return linear(a[0], b[0], None)[None]
+    return a @ b.mT
 
 
 def _by_onednn(a: Tensor, b: Tensor) -> bool:

@@ -1,5 +1,7 @@
 """The cost rule: counts by hand, what it picks at the paper's shapes, and that `auto` does what it says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -78,6 +80,19 @@ def test_half_precision_keeps_no_map_of_float32():
         assert choose_algorithm("dot_product", **sizes, dtype=dtype).algorithm == dot
 
 
+def test_bf16_on_the_cpu_is_tiled_where_a_map_is_large():
+    sizes = {"queries": 1024, "compared": 64, "carried": 64}
+    for dtype, keys, device, algorithm in (
+        (torch.bfloat16, 1024, "cpu", "tiled"),
+        (torch.bfloat16, 1023, "cpu", "sdpa"),
+        (torch.float16, 1024, "cpu", "sdpa"),
+        (torch.bfloat16, 1024, "cuda", "sdpa"),
+    ):
+        for batch in (1, 8):
+            choice = choose_algorithm("softmax", batch=batch, keys=keys, dtype=dtype, device=device, **sizes)
+            assert choice.algorithm == algorithm
+
+
 def test_bytes_grow_as_the_table_says():
     for pairwise, fast in (("softmax", "sdpa"), ("dot_product", "reassociated"), ("concatenation", "sorted")):
         small, large = choose(pairwise, 8000, 2000, 64), choose(pairwise, 16000, 4000, 64)
@@ -119,7 +134,8 @@ def operators_used(pairwise: str, queries: int) -> set[str]:
 )
 def test_auto_runs_what_the_rule_picks(pairwise: str, sign: str, monkeypatch: pytest.MonkeyPatch):
     assert sign not in operators_used(pairwise, 16)
-    monkeypatch.setattr(cost, "CPU", cost.Rates(map=1e9, sorted=0.0, launches=0.0, kept_map=0, half=1.0))
+    rates = replace(cost.CPU, map=1e9, sorted=0.0, launches=0.0, kept_map=0, half=1.0)
+    monkeypatch.setattr(cost, "CPU", rates)
     cost._choose.cache_clear()
     assert sign in operators_used(pairwise, 16)
     cost._choose.cache_clear()

@@ -8,7 +8,8 @@ Costs are in multiply-adds of a matrix product, forward; the other terms are giv
 
 each times the batch; in half precision re-association costs HALF of that, and no map of softmax is kept, since the
 definition computes in float32. The dot product and concatenation take the cheaper one. Softmax has no cheaper sum: there the
-definition is taken while the N×M map is small enough to be worth keeping, and `scaled_dot_product_attention` above.
+definition is taken while the N×M map is small enough to be worth keeping, and `scaled_dot_product_attention` above,
+or in bf16 on the CPU the tiles, whose products are faster there than the fused kernel's.
 
 The CPU constants are fitted to forward + backward in float32 (docs/math.md has the table and where the rule loses);
 those for accelerators are reasoned from bandwidth and launch time there, not measured.
@@ -16,6 +17,7 @@ those for accelerators are reasoned from bandwidth and launch time there, not me
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 
 import torch
 
@@ -38,12 +40,14 @@ class Rates:
     sorted: float
     launches: float
     kept_map: int
+    tiles: float
+    """Affinities of one item from which bf16 is computed by tiles."""
     half: float
     """A product of bf16 or fp16 for each of float32, in which the definition computes whatever it is given."""
 
 
-CPU = Rates(map=10.0, sorted=100.0, launches=20e6, kept_map=1 << 22, half=0.45)
-ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, half=0.5)
+CPU = Rates(map=10.0, sorted=100.0, launches=20e6, kept_map=1 << 22, tiles=1 << 20, half=0.45)
+ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, tiles=inf, half=0.5)
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,7 @@ def choose_algorithm(
     Plain arithmetic on plain numbers, remembered. Raises ValueError for an unknown pairwise.
     """
     operator = operator_of(pairwise)
-    return _choose(
-        operator, batch, queries, keys, compared, carried, dtype.itemsize, torch.device(device).type
-    )
+    return _choose(operator, batch, queries, keys, compared, carried, dtype, torch.device(device).type)
 
 
 def default_algorithm(operator: str) -> str:
@@ -91,10 +93,11 @@ def _choose(
     keys: int,
     compared: int,
     carried: int,
-    itemsize: int,
+    dtype: torch.dtype,
     device: str,
 ) -> Choice:
     rates = CPU if device == "cpu" else ACCELERATOR
+    itemsize = dtype.itemsize
     macs = _macs(operator, batch, queries, keys, compared, carried)
     held = _bytes(operator, batch, queries, keys, compared, carried, itemsize)
     affinities = batch * queries * keys
@@ -103,6 +106,8 @@ def _choose(
         kept = 0 if half else rates.kept_map
         algorithm = "definition" if affinities <= kept else "sdpa"
         verdict = "keeping it is cheaper" if algorithm == "definition" else "making it again is cheaper"
+        if dtype == torch.bfloat16 and queries * keys >= rates.tiles:
+            algorithm, verdict = "tiled", f"{verdict}, from {rates.tiles:,} an item on by tiles"
         reason = f"softmax on {device}: the map has {affinities:,} affinities, {kept:,} are worth keeping: {verdict}"
         return Choice(algorithm, reason, macs, held)
     fast = default_algorithm(operator)
