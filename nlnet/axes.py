@@ -52,7 +52,8 @@ class KeyPool(nn.Module):
             return F.max_pool2d(x.unflatten(2, (groups, -1)), (1, _window(x.shape[2] // groups))).flatten(2)
         if self.ndim == 2:
             return F.max_pool2d(x, (_window(x.shape[2]), _window(x.shape[3])))
-        return F.max_pool3d(x, (1, _window(x.shape[3]), _window(x.shape[4])))
+        # autocast pools 3-D maps in float32 on the CPU; the largest of some bf16 numbers is one of them
+        return F.max_pool3d(x, (1, _window(x.shape[3]), _window(x.shape[4]))).to(x.dtype)
 
     def pooled(self, grid: Grid, groups: int = 1) -> Grid:
         """The grid after pooling."""

@@ -575,3 +575,12 @@ def test_a_fixed_norm_is_folded_where_no_gradient_is_wanted(norm: str, layout: t
         handle.remove()
     assert len(seen) == 1
     assert block(x).stride() == x.stride()
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_keys_keep_the_dtype_of_autocast_when_pooled(ndim):
+    """So that the operation sees bf16 throughout."""
+    block = NonLocalBlock(4, ndim=ndim, convention="paper")
+    with torch.autocast("cpu", torch.bfloat16):
+        theta, phi, g = block._embed(torch.randn(2, 4, *[4] * ndim))
+    assert theta.dtype == phi.dtype == g.dtype == torch.bfloat16
