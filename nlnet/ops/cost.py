@@ -17,7 +17,6 @@ those for accelerators are reasoned from bandwidth and launch time there, not me
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
 
 import torch
 
@@ -40,14 +39,14 @@ class Rates:
     sorted: float
     launches: float
     kept_map: int
-    tiles: float
-    """Affinities of one item from which bf16 is computed by tiles."""
+    tiles: int | None
+    """Affinities of one item from which bf16 is computed by tiles, if ever."""
     half: float
     """A product of bf16 or fp16 for each of float32, in which the definition computes whatever it is given."""
 
 
 CPU = Rates(map=10.0, sorted=100.0, launches=20e6, kept_map=1 << 22, tiles=1 << 20, half=0.45)
-ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, tiles=inf, half=0.5)
+ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, tiles=None, half=0.5)
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _choose(
         kept = 0 if half else rates.kept_map
         algorithm = "definition" if affinities <= kept else "sdpa"
         verdict = "keeping it is cheaper" if algorithm == "definition" else "making it again is cheaper"
-        if dtype == torch.bfloat16 and queries * keys >= rates.tiles:
+        if dtype == torch.bfloat16 and rates.tiles is not None and queries * keys >= rates.tiles:
             algorithm, verdict = "tiled", f"{verdict}, from {rates.tiles:,} an item on by tiles"
         reason = f"softmax on {device}: the map has {affinities:,} affinities, {kept:,} are worth keeping: {verdict}"
         return Choice(algorithm, reason, macs, held)
