@@ -37,7 +37,8 @@ SCALES = {
     "mini56": Scale(blocks=(1, 4, 12, 1), width=16, stem_kernel=5, stem_pool=True, crop=36),
 }
 
-SHALLOW = ("mini", "mini20")
+AFTER_STAGE = ("mini20",)
+"""Scales whose single block follows its stage, so that few layers lie behind it."""
 
 # Blocks sit after these residual blocks, counted from 0 (original release; for 10 in R101, which the paper
 # leaves open, every fourth block of res4). `layer2` is res3, `layer3` is res4.
@@ -99,7 +100,7 @@ def places(scale: str, count: int, stage: str | None = None) -> list[str]:
     """Module paths after which the `count` blocks of a network of that scale go.
 
     One block goes right before the last residual block of `stage` ("res2" … "res5", default "res4"; Tables 2a
-    and 2b), except in the shallow miniatures, where it follows the stage, by default res3. Five and ten go to res3
+    and 2b), except in mini20, where it follows the stage; in mini and mini20 the default is after res3. Five and ten go to res3
     and res4 (Table 2c); the five of 20 layers to res2, too.
     """
     table = PLACES.get((scale, count))
@@ -114,7 +115,7 @@ def places(scale: str, count: int, stage: str | None = None) -> list[str]:
             raise ValueError(f"stage: got {stage!r}, expected one of {', '.join(stages)}")
         number = stages.index(stage)
         last = SCALES[scale].blocks[number] - 1
-        table = {f"layer{number + 1}": (last if scale in SHALLOW else max(0, last - 1),)}
+        table = {f"layer{number + 1}": (last if scale in AFTER_STAGE else max(0, last - 1),)}
     if table is None:
         raise ValueError(f"a {scale} network with {count} non-local blocks is not defined")
     return [f"{layer}.{index}" for layer, indices in table.items() for index in indices]
