@@ -209,6 +209,14 @@ def test_places_of_the_release(scale, blocks, expected):
     assert places(scale, blocks) == expected
 
 
+def test_a_single_block_of_the_shallow_study_network_follows_its_stage():
+    stages = {"res2": "layer1.0", "res3": "layer2.1", "res4": "layer3.1", "res5": "layer4.0"}
+    assert {stage: places("mini20", 1, stage) for stage in stages} == {s: [at] for s, at in stages.items()}
+    assert places("mini20", 1) == ["layer2.1"]
+    assert places("mini20", 5) == ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1"]
+    assert places("mini", 1, "res4") == ["layer3.0"]
+
+
 @pytest.mark.parametrize(
     ("stage", "path"), [("res2", "layer1.1"), ("res3", "layer2.2"), ("res5", "layer4.1")]
 )

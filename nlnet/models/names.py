@@ -100,8 +100,8 @@ def places(scale: str, count: int, stage: str | None = None) -> list[str]:
     """Module paths after which the `count` blocks of a network of that scale go.
 
     One block goes right before the last residual block of `stage` ("res2" … "res5", default "res4"; Tables 2a
-    and 2b), except in mini20, where it follows the stage; in mini and mini20 the default is after res3. Five and ten go to res3
-    and res4 (Table 2c); the five of 20 layers to res2, too.
+    and 2b), except in mini20, where it follows the stage; in mini and mini20 the default is after res3. Five and ten
+    go to res3 and res4 (Table 2c); the five of mini20 to res2, too.
     """
     table = PLACES.get((scale, count))
     if stage is not None or (table is None and count == 1):
