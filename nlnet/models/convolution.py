@@ -79,8 +79,8 @@ def temporal(
 class _Temporal(torch.autograd.Function):
     """The convolution of planes (B, C, T, P) with k×1 kernels.
 
-    All by torch's 2-D convolution but dW_r = Σ_t dy_t x_{t + r − (k−1)/2}ᵀ, which is one product for each r: twice
-    as fast. For second derivatives that is torch's too.
+    All by torch's 2-D convolution but dW_r = Σ_t dy_t x_{t + r − (k−1)/2}ᵀ, which is one product for each r and
+    faster (docs/log.md). For second derivatives that is torch's too.
     """
 
     @staticmethod

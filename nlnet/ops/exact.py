@@ -60,12 +60,12 @@ class _TiledSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> Tensor:
         sums = torch.promote_types(g.dtype, torch.float32)
-        phi32, half = phi.to(sums), _product_dtype(g)
-        carried = g.to(half).mT
+        phi32, narrow = phi.to(sums), _product_dtype(g)
+        carried = g.to(narrow).mT
         y = g.new_empty(*theta.shape[:2], g.shape[2])
         for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], tile):
             p = product(theta[items, rows].to(sums) * scale, phi32[items]).softmax(-1)
-            y[items, rows] = product(p.to(half), carried[items])
+            y[items, rows] = product(p.to(narrow), carried[items])
         return y
 
     @staticmethod
@@ -77,18 +77,18 @@ class _TiledSoftmax(torch.autograd.Function):
     def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def]
         theta, phi, g, y = ctx.saved_tensors
         sums = torch.promote_types(g.dtype, torch.float32)
-        phi32, half = phi.to(sums), _product_dtype(g)
-        compared, carried = phi.to(half).mT, g.to(half)
+        phi32, narrow = phi.to(sums), _product_dtype(g)
+        compared, carried = phi.to(narrow).mT, g.to(narrow)
         dtheta, dphi, dg = torch.empty_like(theta), *(x.new_zeros(x.mT.shape, dtype=sums) for x in (phi, g))
         for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], ctx.tile):
             query, upstream = theta[items, rows].to(sums) * ctx.scale, dy[items, rows]
             p = product(query, phi32[items]).softmax(-1)
-            u = upstream.to(half)
-            dg[items] += product(u.mT, p.to(half).mT)
+            u = upstream.to(narrow)
+            dg[items] += product(u.mT, p.to(narrow).mT)
             mean = (upstream.to(sums) * y[items, rows]).sum(-1, keepdim=True)
-            dlogits = product(u, carried[items]).to(sums).sub_(mean).mul_(p).to(half)
+            dlogits = product(u, carried[items]).to(sums).sub_(mean).mul_(p).to(narrow)
             dtheta[items, rows] = product(dlogits, compared[items]).mul_(ctx.scale)
-            dphi[items] += product(query.to(half).mT, dlogits.mT)
+            dphi[items] += product(query.to(narrow).mT, dlogits.mT)
         return dtheta, dphi.mT.to(phi.dtype), dg.mT.to(g.dtype), None, None
 
 
