@@ -68,10 +68,10 @@ class Study:
     stills_spec: DiagnosticSpec = DATA["spacetime"].spec
     stills_iterations: int = 1200
     stills_batch: int = 128
-    iterations: int = 500
+    iterations: int = 550
     batch: int = 32
-    warmup: int = 100
-    validate_every: int = 250
+    warmup: int = 30
+    validate_every: int = 275
     precise_norm: int = 10
 
     def stills_config(self, depth: str, data: Path) -> Config:
@@ -91,7 +91,7 @@ class Study:
             ),
             optimizer=OptimizerConfig(lr=0.2, reference_batch=128, clip_norm=5.0),
             schedule=ScheduleConfig(
-                iterations=self.stills_iterations, policy="cosine", warmup=self._warmup(30)
+                iterations=self.stills_iterations, policy="cosine", warmup=self._warmup(self.warmup)
             ),
             training=TrainingConfig(
                 batch=self.stills_batch,
