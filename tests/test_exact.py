@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from nlnet.ops import exact, nonlocal_operation
 from nlnet.ops.reference import definition
+from nlnet.ops.tiled import softmax_tiled
 
 FAST = {
     "tiled": "softmax",
@@ -132,7 +133,7 @@ def test_concatenation_ties_count_as_inactive():
 def operation(algorithm: str, theta: Tensor, phi: Tensor, g: Tensor, weight: Tensor) -> Tensor:
     """The algorithm as a function of four tensors; the tiled softmax with tiles of a few rows."""
     if algorithm == "tiled":
-        return exact.softmax_tiled(theta, phi, g, scale=0.7, tile=7)
+        return softmax_tiled(theta, phi, g, scale=0.7, tile=7)
     if algorithm == "sorted":
         return exact.concatenation_sorted(theta, phi, g, weight=weight)
     fast = {"sdpa": exact.softmax_sdpa, "reassociated": exact.dot_product_reassociated}
@@ -184,7 +185,7 @@ def test_functional_gradient(algorithm: str):
 @pytest.mark.parametrize("tile", [1, 5, 12, 35, 1000])
 def test_tile_size_changes_nothing(tile: int):
     theta, phi, g, _ = tensors((3, 7, 5, 4, 2))
-    y = exact.softmax_tiled(theta, phi, g, scale=1.0, tile=tile)
+    y = softmax_tiled(theta, phi, g, scale=1.0, tile=tile)
     want = definition(theta, phi, g, pairwise="softmax")
     torch.testing.assert_close(y, want, rtol=1e-12, atol=1e-12)
     got = torch.autograd.grad(y.sin().sum(), (theta, phi, g))
@@ -223,7 +224,7 @@ def largest(algorithm: str, pairwise: str, *, create_graph: bool = False) -> int
     theta, phi, g, weight = tensors((1, QUERIES, KEYS, WIDTH, WIDTH))
     call = partial(nonlocal_operation, pairwise=pairwise, algorithm=algorithm)
     if algorithm == "tiled":
-        call = partial(exact.softmax_tiled, scale=1.0, tile=10 * KEYS)
+        call = partial(softmax_tiled, scale=1.0, tile=10 * KEYS)
     used = [theta, phi, g, weight] if pairwise == "concatenation" else [theta, phi, g]
     with LargestTensor() as seen:
         y = call(theta, phi, g, weight=weight) if len(used) == 4 else call(theta, phi, g)

@@ -20,8 +20,8 @@ from functools import lru_cache
 
 import torch
 
-from nlnet.ops.exact import TILE
 from nlnet.ops.reference import operator_of
+from nlnet.ops.tiled import TILE
 
 ALGORITHMS = {
     "softmax": ("definition", "tiled", "sdpa"),

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nlnet.ops.cost import ALGORITHMS, choose_algorithm, default_algorithm
-from nlnet.ops.exact import concatenation_sorted, dot_product_reassociated, softmax_sdpa, softmax_tiled
+from nlnet.ops.exact import concatenation_sorted, dot_product_reassociated, softmax_sdpa
 from nlnet.ops.reference import definition, operator_of
+from nlnet.ops.tiled import softmax_tiled
 
 
 def nonlocal_operation(
