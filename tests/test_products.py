@@ -1,5 +1,6 @@
 """Products by oneDNN against torch's own: values, every derivative, transforms, and when they are taken."""
 
+import math
 from unittest import mock
 
 import pytest
@@ -8,9 +9,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import forward_ad
+from torch.utils.flop_counter import FlopCounterMode
 
 from nlnet import products
-from nlnet.products import linear, product
+from nlnet.products import FAINT, exp_product, fuses, linear, product, scaled_product
 
 pytestmark = pytest.mark.skipif(products.ONEDNN is None, reason="torch without oneDNN's linear layer")
 
@@ -80,6 +82,34 @@ def test_forward_derivatives_and_transforms():
     )
     expected = torch.stack([row.matmul(weight.t()).cos()[:, None] * row for row in x])
     torch.testing.assert_close(per_sample(weight, x), expected)
+
+
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8)], ids=str)
+def test_exponentials_and_factors_inside_a_product(dtype, share):
+    """Relative to each number: also where the exponential is small."""
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN without bf16 on this CPU")
+    x, weight, _ = (t.to(dtype) for t in drawn(50, 16, 40))
+    assert fuses(x, weight)
+    assert not fuses(x.double(), weight.double())
+    logits = x.double() @ weight.double().t()
+    shift = logits.amax(0).float()
+    exact = (logits - shift - FAINT[dtype] * math.log(2)).exp()
+    assert exact.min() < 1e-9 * exact.max(), "a wide range"
+    got = exp_product(x, weight, shift)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), exact, rtol=share * 1.1, atol=0)
+    factor = torch.randn(50, 40).to(dtype)
+    true = (logits - shift) * factor.double()
+    error = (scaled_product(x, weight, -shift, factor).double() - true).abs()
+    assert (error <= 3 * share * true.abs() + 1e-4 * factor.double().abs()).all()
+
+
+def test_torchs_counter_counts_it():
+    x, weight, _ = drawn(5, 3, 4)
+    with FlopCounterMode(display=False) as counter:
+        linear(x.requires_grad_(), weight, None).sum().backward()
+    assert counter.get_total_flops() == 2 * 2 * 5 * 3 * 4
 
 
 def taken(x: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -84,6 +84,11 @@ def default_algorithm(operator: str) -> str:
     return {"softmax": "sdpa", "dot_product": "reassociated", "concatenation": "sorted"}[operator]
 
 
+def worth_tiling(queries: int, keys: int, rates: Rates = CPU) -> bool:
+    """Whether the tiles of softmax are faster than the fused kernel."""
+    return rates.tiles is not None and queries * keys >= rates.tiles
+
+
 @lru_cache(maxsize=4096)
 def _choose(
     operator: str,
@@ -105,7 +110,7 @@ def _choose(
         kept = 0 if half else rates.kept_map
         algorithm = "definition" if affinities <= kept else "sdpa"
         verdict = "keeping it is cheaper" if algorithm == "definition" else "making it again is cheaper"
-        if dtype == torch.bfloat16 and rates.tiles is not None and queries * keys >= rates.tiles:
+        if dtype == torch.bfloat16 and worth_tiling(queries, keys, rates):
             algorithm, verdict = "tiled", f"{verdict}, from {rates.tiles:,} an item on by tiles"
         reason = f"softmax on {device}: the map has {affinities:,} affinities, {kept:,} are worth keeping: {verdict}"
         return Choice(algorithm, reason, macs, held)

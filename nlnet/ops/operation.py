@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nlnet.ops.cost import ALGORITHMS, choose_algorithm, default_algorithm
+from nlnet.ops.cost import ALGORITHMS, choose_algorithm, default_algorithm, worth_tiling
 from nlnet.ops.exact import concatenation_sorted, dot_product_reassociated, softmax_sdpa
 from nlnet.ops.reference import definition, operator_of
 from nlnet.ops.tiled import softmax_tiled
+from nlnet.products import fuses
 
 
 def nonlocal_operation(
@@ -38,7 +39,8 @@ def nonlocal_operation(
     under autocast theta and phi may differ from g in dtype and are brought to it. B = 0 and N = 0 are fine; M = 0 is
     not, for there is nothing to average.
 
-    While torch.compile or torch.export traces, "auto" is `default_algorithm`, since sizes may be symbols then.
+    While torch.compile or torch.export traces, "auto" is `default_algorithm`, since sizes may be symbols then; but
+    torch.compile for the CPU takes "tiled" for softmax where the maps are large.
     Every algorithm but "sdpa" can be differentiated twice.
 
     Raises ValueError, with what was got and expected, for shapes, dtypes or devices that do not fit, an unknown
@@ -71,9 +73,11 @@ def nonlocal_operation(
 
 
 def _choose(operator: str, theta: Tensor, phi: Tensor, g: Tensor) -> str:
-    if torch.compiler.is_compiling():
-        return default_algorithm(operator)
     batch, queries, compared = theta.shape
+    if torch.compiler.is_compiling():
+        if operator == "softmax" and fuses(theta, phi) and worth_tiling(queries, phi.shape[1]):
+            return "tiled"
+        return default_algorithm(operator)
     return choose_algorithm(
         operator,
         batch=batch,

@@ -4,15 +4,20 @@ Derivation and error bounds: docs/math.md. Callers check the inputs (nlnet.ops.o
 """
 
 from collections.abc import Iterator
+from math import frexp, log
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Size, Tensor
+from torch.utils.flop_counter import register_flop_formula
 
-from nlnet.products import product
+from nlnet.products import FAINT, exp_product, fuses, linear, product, scaled_product
 
 TILE = 1 << 20
 """Most affinities that the tiled softmax holds at once, unless 64 rows of M keys are more."""
+VANISHED = 1e-25
+"""Sums of exponentials below this have lost the small ones among them to float32's and bf16's range."""
 
 
 def softmax_tiled(
@@ -28,7 +33,10 @@ def softmax_tiled(
     `tile` is the most affinities held at once (at least one row of M). The backward pass makes the tiles again from
     the inputs and y. With create_graph=True it is recorded to be differentiated again, all tiles of it: N×M memory.
     """
-    return _TiledSoftmax.apply(theta, phi, g, scale, tile or max(TILE, 64 * phi.shape[1]))
+    tile = tile or max(TILE, 64 * phi.shape[1])
+    if theta.dtype == g.dtype and fuses(theta[:1], phi[:1]):
+        return _fused(theta, phi, g, scale, tile)[0]
+    return _TiledSoftmax.apply(theta, phi, g, scale, tile)
 
 
 class _TiledSoftmax(torch.autograd.Function):
@@ -82,3 +90,135 @@ def _tiles(batch: int, queries: int, keys: int, tile: int) -> Iterator[tuple[sli
     for first in range(0, batch, items):
         for row in range(0, queries, rows):
             yield slice(first, first + items), slice(row, row + rows)
+
+
+# From here on: `_TiledSoftmax` with what follows a product inside it, exp(L − shift) as one, P ∘ (dP − δ) as one.
+# Tiles stand transposed, keys by queries, so that what belongs to a query is a bias: the shift, δ. Both are float32,
+# and so are the sums over tiles; P and dL are rounded to the inputs' dtype, each after its last step. Two operators
+# of torch's, which torch.compile takes as they are.
+
+
+@torch.library.custom_op("nlnet::softmax_by_tiles", mutates_args=(), device_types="cpu")
+def _fused(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> tuple[Tensor, Tensor]:
+    """y, and (B, N) log Σ_j exp(s θᵢᵀφⱼ)."""
+    y, logsumexp = _fused_like(theta, phi, g, scale, tile)
+    longest = _lengths(phi).amax(-1) * abs(scale)
+    for item in range(len(theta)):
+        keys, carried = _compared(phi[item], scale), g[item].t().contiguous()
+        for _, rows in _tiles(1, theta.shape[1], phi.shape[1], tile):
+            query = _scaled(theta[item, rows], scale)
+            shift = _lengths(theta[item, rows]) * longest[item]
+            p, total = _exponentials(keys, query, shift)
+            if (
+                total.min() < VANISHED
+            ):  # all logits of some query are far below |θ||φ|: by the largest of them instead
+                shift = linear(keys, query, None).amax(0).float()
+                shift += shift.abs() * torch.finfo(p.dtype).eps  # it was rounded
+                p, total = _exponentials(keys, query, shift)
+            y[item, rows] = (linear(carried, p.t(), None) / total).t()
+            logsumexp[item, rows] = shift + total.log() + FAINT[p.dtype] * log(2)
+    return y, logsumexp
+
+
+@_fused.register_fake
+def _fused_like(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> tuple[Tensor, Tensor]:
+    y = g.new_empty(theta.shape[0], theta.shape[1], g.shape[2])
+    return y, theta.new_empty(theta.shape[:2], dtype=torch.float32)
+
+
+@torch.library.custom_op("nlnet::softmax_by_tiles_backward", mutates_args=(), device_types="cpu")
+def _fused_backward(
+    dy: Tensor,
+    theta: Tensor,
+    phi: Tensor,
+    g: Tensor,
+    y: Tensor,
+    logsumexp: Tensor,
+    scale: float,
+    tile: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of theta, phi and g."""
+    dtheta = theta.new_empty(theta.shape)
+    dphi, dg = (x.new_zeros(x.shape, dtype=torch.float32) for x in (phi, g))
+    faint = 2.0 ** FAINT[theta.dtype]
+    for item in range(len(theta)):
+        keys, carried = _compared(phi[item], scale), g[item].contiguous()
+        for _, rows in _tiles(1, theta.shape[1], phi.shape[1], tile):
+            u = dy[item, rows]
+            p = exp_product(keys, _scaled(theta[item, rows], scale), logsumexp[item, rows])
+            dg[item] += linear(p, u.t(), None)
+            mean = (u.float() * y[item, rows]).sum(-1)
+            dlogits = scaled_product(carried, u, -mean, p)
+            dtheta[item, rows] = (linear(phi[item].t(), dlogits.t(), None) * (scale * faint)).t()
+            dphi[item] += linear(dlogits, theta[item, rows].t(), None)
+    return dtheta, dphi.mul_(scale * faint).to(phi.dtype), dg.mul_(faint).to(g.dtype)
+
+
+@_fused_backward.register_fake
+def _(
+    dy: Tensor,
+    theta: Tensor,
+    phi: Tensor,
+    g: Tensor,
+    y: Tensor,
+    logsumexp: Tensor,
+    scale: float,
+    tile: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return theta.new_empty(theta.shape), phi.new_empty(phi.shape), g.new_empty(g.shape)
+
+
+def _remember(ctx, inputs: tuple, output: tuple) -> None:  # type: ignore[no-untyped-def]
+    theta, phi, g, ctx.scale, ctx.tile = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(theta, phi, g, *output)
+
+
+def _differentiate(ctx, dy: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+    theta, phi, g, y, logsumexp = ctx.saved_tensors
+    if not torch.is_grad_enabled():
+        return *_fused_backward(dy, theta, phi, g, y, logsumexp, ctx.scale, ctx.tile), None, None
+    needed = [x for x, wanted in zip((theta, phi, g), ctx.needs_input_grad, strict=False) if wanted]
+    again = _TiledSoftmax.apply(theta, phi, g, ctx.scale, ctx.tile)  # this one can be differentiated twice
+    found = iter(torch.autograd.grad(again, needed, dy, create_graph=True))
+    return *(next(found) if wanted else None for wanted in ctx.needs_input_grad[:3]), None, None
+
+
+@register_flop_formula(torch.ops.nlnet.softmax_by_tiles)
+def _flops(theta: Size, phi: Size, g: Size, *_: Any, **__: Any) -> int:
+    return 2 * theta[0] * theta[1] * phi[1] * (theta[2] + g[2])
+
+
+@register_flop_formula(torch.ops.nlnet.softmax_by_tiles_backward)
+def _flops_backward(dy: Size, theta: Size, phi: Size, g: Size, *_: Any, **__: Any) -> int:
+    return 2 * theta[0] * theta[1] * phi[1] * (3 * theta[2] + 2 * g[2])
+
+
+_fused.register_autograd(_differentiate, setup_context=_remember)
+
+
+def _exponentials(
+    keys: Float[Tensor, "M D"], query: Float[Tensor, "N D"], shift: Float[Tensor, "N"]
+) -> tuple[Float[Tensor, "M N"], Float[Tensor, "N"]]:
+    p = exp_product(keys, query, shift)
+    return p, p.sum(0, dtype=torch.float32)
+
+
+def _lengths(x: Float[Tensor, "*B N D"]) -> Float[Tensor, "*B N"]:
+    return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
+
+
+def _scaled(theta: Float[Tensor, "N D"], scale: float) -> Float[Tensor, "N _"]:
+    """s θ for a product with `_compared`; of bf16 where s is no power of two, beside what its rounding lost."""
+    scaled = theta * scale
+    if _exact(scale, theta.dtype):
+        return scaled
+    return torch.cat([scaled, (theta.float() * scale - scaled).to(theta.dtype)], dim=1)
+
+
+def _compared(phi: Float[Tensor, "M D"], scale: float) -> Float[Tensor, "M _"]:
+    return phi.contiguous() if _exact(scale, phi.dtype) else torch.cat([phi, phi], dim=1)
+
+
+def _exact(scale: float, dtype: torch.dtype) -> bool:
+    return dtype != torch.bfloat16 or abs(frexp(scale)[0]) == 0.5
