@@ -143,13 +143,14 @@ def _bytes(
 ) -> dict[str, int]:
     whole = 2 * batch * queries * keys * itemsize
     sums = max(itemsize, 4)
-    upcast = batch * keys * (compared + carried) * sums if itemsize < sums else 0
+    gradients = batch * keys * (compared + carried) * sums
+    upcast = gradients if itemsize < sums else 0
     if operator == "softmax":
         tile = min(batch * queries * keys, max(TILE, 64 * keys))
         padded = batch * (queries + 2 * keys) * abs(compared - carried) * itemsize
         return {
             "definition": whole,
-            "tiled": 2 * tile * sums + 2 * upcast,
+            "tiled": 2 * tile * sums + gradients + upcast,
             "sdpa": batch * queries * 4 + padded,
         }
     if operator == "dot_product":
