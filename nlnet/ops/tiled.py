@@ -14,7 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from nlnet.products import FAINT, exp_product, fuses, linear, product, scaled_product
 
-TILE = 1 << 20
+TILE = 1 << 21
 """Most affinities that the tiled softmax holds at once, unless 64 rows of M keys are more."""
 VANISHED = 1e-25
 """Sums of exponentials below this have lost the small ones among them to float32's and bf16's range."""
