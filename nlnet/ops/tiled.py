@@ -101,6 +101,7 @@ def _tiles(batch: int, queries: int, keys: int, tile: int) -> Iterator[tuple[sli
 @torch.library.custom_op("nlnet::softmax_by_tiles", mutates_args=(), device_types="cpu")
 def _fused(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> tuple[Tensor, Tensor]:
     """y, and (B, N) log Σ_j exp(s θᵢᵀφⱼ)."""
+    theta, phi, g = (x.contiguous() for x in (theta, phi, g))  # of other layouts bf16 has no fast kernel
     y, logsumexp = _fused_like(theta, phi, g, scale, tile)
     longest = _lengths(phi).amax(-1) * abs(scale)
     for item in range(len(theta)):
@@ -138,6 +139,7 @@ def _fused_backward(
     tile: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of theta, phi and g."""
+    dy, theta, phi, g = (x.contiguous() for x in (dy, theta, phi, g))
     dtheta = theta.new_empty(theta.shape)
     dphi, dg = (x.new_zeros(x.shape, dtype=torch.float32) for x in (phi, g))
     faint = 2.0 ** FAINT[theta.dtype]
