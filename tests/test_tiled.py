@@ -14,9 +14,7 @@ from nlnet.ops import tiled
 from nlnet.ops.reference import definition
 from nlnet.ops.tiled import softmax_tiled
 
-bf16_only = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN without bf16 on this CPU"
-)
+bf16_only = pytest.mark.skipif(not products.BF16, reason="oneDNN without bf16 on this CPU")
 DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=bf16_only)]
 SHARE = {torch.float32: 2e-5, torch.bfloat16: 2**-6}
 """Of float32 mostly the rounding of logits of some tens; of bf16 four roundings."""
@@ -230,7 +228,7 @@ def test_numbers_that_are_none_come_through():
 @each_dtype
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_code_takes_the_tiles_as_they_are(dtype, dynamic):
-    """No graph break, one operator forward and one backward, the eager values."""
+    """No graph break, one operator for the whole softmax, the eager values and gradients."""
     inputs = drawn(2, 150, 130, 16, 24, dtype=dtype)
     graphs = []
 

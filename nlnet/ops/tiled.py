@@ -144,7 +144,7 @@ def _fused_backward(
     dphi, dg = (x.new_zeros(x.shape, dtype=torch.float32) for x in (phi, g))
     faint = 2.0 ** FAINT[theta.dtype]
     for item in range(len(theta)):
-        keys, carried = _compared(phi[item], scale), g[item].contiguous()
+        keys, carried = _compared(phi[item], scale), g[item]
         for _, rows in _tiles(1, theta.shape[1], phi.shape[1], tile):
             u = dy[item, rows]
             p = exp_product(keys, _scaled(theta[item, rows], scale), logsumexp[item, rows])
@@ -157,16 +157,7 @@ def _fused_backward(
 
 
 @_fused_backward.register_fake
-def _(
-    dy: Tensor,
-    theta: Tensor,
-    phi: Tensor,
-    g: Tensor,
-    y: Tensor,
-    logsumexp: Tensor,
-    scale: float,
-    tile: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(dy: Tensor, theta: Tensor, phi: Tensor, g: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return theta.new_empty(theta.shape), phi.new_empty(phi.shape), g.new_empty(g.shape)
 
 
@@ -219,7 +210,7 @@ def _scaled(theta: Float[Tensor, "N D"], scale: float) -> Float[Tensor, "N _"]:
 
 
 def _compared(phi: Float[Tensor, "M D"], scale: float) -> Float[Tensor, "M _"]:
-    return phi.contiguous() if _exact(scale, phi.dtype) else torch.cat([phi, phi], dim=1)
+    return phi if _exact(scale, phi.dtype) else torch.cat([phi, phi], dim=1)
 
 
 def _exact(scale: float, dtype: torch.dtype) -> bool:
