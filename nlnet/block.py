@@ -347,8 +347,8 @@ def _together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
     weights: list[Tensor] = [layer.get_parameter("weight") for layer in layers]
     biases: list[Tensor] = [layer.get_parameter("bias") for layer in layers]
     if len(layers) == 1:
-        return [pointwise(x, weights[0], biases[0], rows=by_rows(x))]
-    joined = pointwise(x, torch.cat(weights), torch.cat(biases), rows=by_rows(x))
+        return [pointwise(x, weights[0], biases[0], rows=True)]
+    joined = pointwise(x, torch.cat(weights), torch.cat(biases), rows=True)
     return list(joined.split([weight.shape[0] for weight in weights], dim=1))
 
 

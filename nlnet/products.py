@@ -28,6 +28,7 @@ def linear(
     """x Wᵀ + bias, as `F.linear`; differentiable to any order."""
     if (
         not _takes(x, weight, (torch.float32,))
+        or x.stride(1) != 1  # MKL is faster at those
         or torch.compiler.is_compiling()
         or torch.is_autocast_enabled("cpu")
         or not _pays(x, weight)

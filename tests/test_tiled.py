@@ -51,9 +51,11 @@ def kernel_calls(call) -> tuple[Tensor, int]:
         return call(), kernel.call_count
 
 
-def assert_is_the_definition(inputs: list[Tensor], *, scale: float, tile: int = 200, share: float) -> None:
+def assert_is_the_definition(
+    inputs: list[Tensor], *, scale: float, share: float, tile: int = 200, kept: float = 3.0
+) -> None:
     """The output and each gradient, element by element, as a share of the sum of what was added with every sign plus."""
-    y = softmax_tiled(*inputs, scale=scale, tile=tile)
+    y = softmax_tiled(*inputs, scale=scale, tile=tile, kept=kept)
     u = torch.linspace(-1, 2, y.numel()).view(y.shape).to(y.dtype)
     got = [y.detach(), *torch.autograd.grad(y, inputs, u)]
     exact = [x.detach().double().requires_grad_() for x in inputs]
@@ -79,11 +81,12 @@ def assert_is_the_definition(inputs: list[Tensor], *, scale: float, tile: int = 
     ),
     scale=st.sampled_from([1.0, 0.25, 0.7, -2.0]),
     tile=st.sampled_from([1, 70, 10_000]),
+    kept=st.sampled_from([0.0, 0.3, 3.0]),
     turned=st.booleans(),
 )
-def test_equals_the_definition(dtype, sizes, scale, tile, turned):
+def test_equals_the_definition(dtype, sizes, scale, tile, kept, turned):
     inputs = drawn(*sizes, dtype=dtype, turned=turned)
-    assert_is_the_definition(inputs, scale=scale, tile=tile, share=SHARE[dtype])
+    assert_is_the_definition(inputs, scale=scale, tile=tile, kept=kept, share=SHARE[dtype])
 
 
 @each_dtype
@@ -108,7 +111,8 @@ def test_logits_far_below_what_the_lengths_allow(dtype):
     inputs = [x.requires_grad_() for x in (theta, phi, g)]
     y, calls = kernel_calls(lambda: softmax_tiled(*inputs, scale=0.25, tile=400))
     assert y.isfinite().all()
-    assert calls == 2 * 5, "each tile twice, the second by its largest logit"
+    again = {torch.float32: 0, torch.bfloat16: 5}[dtype]
+    assert calls == 1 + again, "one tile of five shows it; then by the largest, of float32 from the logits"
     assert_is_the_definition(inputs, scale=0.25, tile=400, share=SHARE[dtype])
 
 
@@ -118,7 +122,7 @@ def test_huge_logits_whose_largest_is_rounded(dtype):
     theta = torch.tensor([[[128.0, 8.0, 100.0, 0.0]]]).to(dtype)
     phi = torch.tensor([[[128.0, 7.5, 0.0, 100.0], [128.0, 5.0, 0.0, 100.0]]]).to(dtype)
     y, calls = kernel_calls(lambda: softmax_tiled(theta, phi, torch.eye(2)[None].to(dtype), scale=1.0))
-    assert calls == 2
+    assert calls == {torch.float32: 1, torch.bfloat16: 2}[dtype]
     torch.testing.assert_close(y, torch.tensor([[[1.0, 0.0]]]).to(dtype), rtol=0, atol=1e-8)
 
 

@@ -3,7 +3,7 @@
 Derivation and error bounds: docs/math.md. Callers check the inputs (nlnet.ops.operation) and keep autocast out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import frexp, log
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch.utils.flop_counter import register_flop_formula
 
 from nlnet.products import FAINT, exp_product, fuses, linear, product, scaled_product
 
-TILE = 1 << 21
-"""Most affinities that the tiled softmax holds at once, unless 64 rows of M keys are more."""
+TILE, ROWS = 1 << 21, 512
+"""Most affinities that the tiled softmax holds at once, unless so many rows of M keys are more."""
+KEPT = 3
+"""Tiles of P that the forward pass leaves to the backward pass: as many as hold this many times its inputs and y."""
 VANISHED = 1e-25
 """Sums of exponentials below this have lost the small ones among them to float32's and bf16's range."""
 
@@ -27,16 +29,24 @@ def softmax_tiled(
     *,
     scale: float,
     tile: int | None = None,
+    kept: float = KEPT,
 ) -> Float[Tensor, "B N C"]:
     """Softmax, a tile of query rows at a time; any width, layout and device.
 
     `tile` is the most affinities held at once (at least one row of M). The backward pass makes the tiles again from
-    the inputs and y. With create_graph=True it is recorded to be differentiated again, all tiles of it: N×M memory.
+    the inputs and y, but for those that oneDNN made and that were kept: `kept` times the memory of inputs and y.
+    With create_graph=True it is recorded to be differentiated again, all tiles of it: N×M memory.
     """
-    tile = tile or max(TILE, 64 * phi.shape[1])
+    tile = tile or largest_tile(phi.shape[1])
     if theta.dtype == g.dtype and fuses(theta[:1], phi[:1]):
-        return _fused(theta, phi, g, scale, tile)[0]
+        learns = torch.is_grad_enabled() and any(x.requires_grad for x in (theta, phi, g))
+        return softmax_by_tiles(theta, phi, g, scale, tile, kept if learns else 0.0)[0]
     return _TiledSoftmax.apply(theta, phi, g, scale, tile)
+
+
+def largest_tile(keys: int) -> int:
+    """Affinities of a tile, at most."""
+    return max(TILE, ROWS * keys)
 
 
 class _TiledSoftmax(torch.autograd.Function):
@@ -98,43 +108,74 @@ def _tiles(batch: int, queries: int, keys: int, tile: int) -> Iterator[tuple[sli
 # of torch's, which torch.compile takes as they are.
 
 
-@torch.library.custom_op("nlnet::softmax_by_tiles", mutates_args=(), device_types="cpu")
-def _fused(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> tuple[Tensor, Tensor]:
-    """y, and (B, N) log Σ_j exp(s θᵢᵀφⱼ)."""
+def _operator(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Make it torch.ops.nlnet.<its name>. Not by `custom_op`, whose first call imports the compiler: seconds."""
+    name = f"nlnet::{kernel.__name__}"
+    torch.library.define(name, torch.library.infer_schema(kernel, mutates_args=()))
+    torch.library.impl(name, "CPU", kernel)
+    return getattr(torch.ops.nlnet, kernel.__name__).default
+
+@_operator
+def softmax_by_tiles(
+    theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int, kept: float
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """y; (B, N) shift and total, for which P_ij = exp(s θᵢᵀφⱼ − shift_i)/total_i; the first tiles of those exponentials."""
     theta, phi, g = (x.contiguous() for x in (theta, phi, g))  # of other layouts bf16 has no fast kernel
-    y, logsumexp = _fused_like(theta, phi, g, scale, tile)
+    y, shift, total, _ = _fused_like(theta, phi, g, scale, tile, 0.0)
     longest = _lengths(phi).amax(-1) * abs(scale)
+    last, tiles = _last_kept(theta, phi, g, kept), []
+    far = False
     for item in range(len(theta)):
         keys, carried = _compared(phi[item], scale), g[item].t().contiguous()
         for _, rows in _tiles(1, theta.shape[1], phi.shape[1], tile):
-            query = _scaled(theta[item, rows], scale)
-            shift = _lengths(theta[item, rows]) * longest[item]
-            p, total = _exponentials(keys, query, shift)
-            if (
-                total.min() < VANISHED
-            ):  # all logits of some query are far below |θ||φ|: by the largest of them instead
-                shift = linear(keys, query, None).amax(0).float()
-                shift += shift.abs() * torch.finfo(p.dtype).eps  # it was rounded
-                p, total = _exponentials(keys, query, shift)
-            y[item, rows] = (linear(carried, p.t(), None) / total).t()
-            logsumexp[item, rows] = shift + total.log() + FAINT[p.dtype] * log(2)
-    return y, logsumexp
+            query, here = _scaled(theta[item, rows], scale), (item, rows)
+            if not far:
+                shift[here] = _lengths(theta[here]) * longest[item]
+                p = exp_product(keys, query, shift[here])
+                total[here] = p.sum(0, dtype=torch.float32)
+                far = bool(total[here].min() < VANISHED)
+            if far:  # logits of some query are all far below |θ||φ|: by the largest of them instead
+                p, shift[here] = _by_largest(keys, query)
+                total[here] = p.sum(0, dtype=torch.float32)
+            y[here] = (linear(carried, p.t(), None) / total[here]).t()
+            if rows.stop <= last:
+                tiles.append(p)
+    return y, shift, total, tiles
 
 
-@_fused.register_fake
-def _fused_like(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> tuple[Tensor, Tensor]:
-    y = g.new_empty(theta.shape[0], theta.shape[1], g.shape[2])
-    return y, theta.new_empty(theta.shape[:2], dtype=torch.float32)
+@torch.library.register_fake("nlnet::softmax_by_tiles")
+def _fused_like(
+    theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int, kept: float
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    queries, keys = theta.shape[1], phi.shape[1]
+    last = _last_kept(theta, phi, g, kept)
+    tiles = [
+        theta.new_empty(keys, rows.stop - rows.start)
+        for _ in range(theta.shape[0])
+        for _, rows in _tiles(1, queries, keys, tile)
+        if rows.stop <= last
+    ]
+    shift, total = (theta.new_empty(theta.shape[:2], dtype=torch.float32) for _ in range(2))
+    return g.new_empty(theta.shape[0], queries, g.shape[2]), shift, total, tiles
 
 
-@torch.library.custom_op("nlnet::softmax_by_tiles_backward", mutates_args=(), device_types="cpu")
-def _fused_backward(
+def _last_kept(theta: Tensor, phi: Tensor, g: Tensor, kept: float) -> int:
+    """How many queries of each item fit into what is kept."""
+    queries, keys = theta.shape[1], phi.shape[1]
+    held = queries * (theta.shape[2] + g.shape[2]) + keys * (phi.shape[2] + g.shape[2])
+    return int(kept * held / keys)
+
+
+@_operator
+def softmax_by_tiles_backward(
     dy: Tensor,
     theta: Tensor,
     phi: Tensor,
     g: Tensor,
     y: Tensor,
-    logsumexp: Tensor,
+    shift: Tensor,
+    total: Tensor,
+    tiles: list[Tensor],
     scale: float,
     tile: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,39 +183,45 @@ def _fused_backward(
     dy, theta, phi, g = (x.contiguous() for x in (dy, theta, phi, g))
     dtheta = theta.new_empty(theta.shape)
     dphi, dg = (x.new_zeros(x.shape, dtype=torch.float32) for x in (phi, g))
-    faint = 2.0 ** FAINT[theta.dtype]
+    each = len(tiles) // max(1, len(theta))
     for item in range(len(theta)):
-        keys, carried = _compared(phi[item], scale), g[item]
-        for _, rows in _tiles(1, theta.shape[1], phi.shape[1], tile):
-            u = dy[item, rows]
-            p = exp_product(keys, _scaled(theta[item, rows], scale), logsumexp[item, rows])
+        keys, carried, compared = _compared(phi[item], scale), g[item], phi[item].t().contiguous()
+        for index, (_, rows) in enumerate(_tiles(1, theta.shape[1], phi.shape[1], tile)):
+            here = (item, rows)
+            if index < each:
+                p = tiles[item * each + index]
+            else:
+                p = exp_product(keys, _scaled(theta[here], scale), shift[here])
+            u = (dy[here] / total[here][:, None]).to(dy.dtype)
             dg[item] += linear(p, u.t(), None)
-            mean = (u.float() * y[item, rows]).sum(-1)
+            mean = (u.float() * y[here]).sum(-1)
             dlogits = scaled_product(carried, u, -mean, p)
-            dtheta[item, rows] = (linear(phi[item].t(), dlogits.t(), None) * (scale * faint)).t()
-            dphi[item] += linear(dlogits, theta[item, rows].t(), None)
-    return dtheta, dphi.mul_(scale * faint).to(phi.dtype), dg.mul_(faint).to(g.dtype)
+            dtheta[here] = (linear(compared, dlogits.t(), None) * scale).t()
+            dphi[item] += linear(dlogits, theta[here].t(), None)
+    return dtheta, dphi.mul_(scale).to(phi.dtype), dg.to(g.dtype)
 
 
-@_fused_backward.register_fake
+@torch.library.register_fake("nlnet::softmax_by_tiles_backward")
 def _(dy: Tensor, theta: Tensor, phi: Tensor, g: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return theta.new_empty(theta.shape), phi.new_empty(phi.shape), g.new_empty(g.shape)
 
 
 def _remember(ctx, inputs: tuple, output: tuple) -> None:  # type: ignore[no-untyped-def]
-    theta, phi, g, ctx.scale, ctx.tile = inputs
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(theta, phi, g, *output)
+    theta, phi, g, ctx.scale, ctx.tile, _ = inputs
+    y, shift, total, tiles = output
+    ctx.mark_non_differentiable(shift, total, *tiles)
+    ctx.save_for_backward(theta, phi, g, y, shift, total, *tiles)
 
 
-def _differentiate(ctx, dy: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
-    theta, phi, g, y, logsumexp = ctx.saved_tensors
+def _differentiate(ctx, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+    theta, phi, g, y, shift, total, *tiles = ctx.saved_tensors
     if not torch.is_grad_enabled():
-        return *_fused_backward(dy, theta, phi, g, y, logsumexp, ctx.scale, ctx.tile), None, None
+        found = softmax_by_tiles_backward(dy, theta, phi, g, y, shift, total, tiles, ctx.scale, ctx.tile)
+        return *found, None, None, None
     needed = [x for x, wanted in zip((theta, phi, g), ctx.needs_input_grad, strict=False) if wanted]
     again = _TiledSoftmax.apply(theta, phi, g, ctx.scale, ctx.tile)  # this one can be differentiated twice
-    found = iter(torch.autograd.grad(again, needed, dy, create_graph=True))
-    return *(next(found) if wanted else None for wanted in ctx.needs_input_grad[:3]), None, None
+    gradients = iter(torch.autograd.grad(again, needed, dy, create_graph=True))
+    return *(next(gradients) if wanted else None for wanted in ctx.needs_input_grad[:3]), None, None, None
 
 
 @register_flop_formula(torch.ops.nlnet.softmax_by_tiles)
@@ -187,14 +234,19 @@ def _flops_backward(dy: Size, theta: Size, phi: Size, g: Size, *_: Any, **__: An
     return 2 * theta[0] * theta[1] * phi[1] * (3 * theta[2] + 2 * g[2])
 
 
-_fused.register_autograd(_differentiate, setup_context=_remember)
+torch.library.register_autograd("nlnet::softmax_by_tiles", _differentiate, setup_context=_remember)
 
 
-def _exponentials(
-    keys: Float[Tensor, "M D"], query: Float[Tensor, "N D"], shift: Float[Tensor, "N"]
+def _by_largest(
+    keys: Float[Tensor, "M D"], query: Float[Tensor, "N D"]
 ) -> tuple[Float[Tensor, "M N"], Float[Tensor, "N"]]:
-    p = exp_product(keys, query, shift)
-    return p, p.sum(0, dtype=torch.float32)
+    """What `exp_product` gives by the largest logit of each query, and that shift; bf16 has no logits but rounded ones."""
+    logits = linear(keys, query, None)
+    shift = logits.amax(0).float()
+    if logits.dtype == torch.float32:
+        return logits.sub_(shift + FAINT[torch.float32] * log(2)).exp_(), shift
+    shift += shift.abs() * torch.finfo(query.dtype).eps
+    return exp_product(keys, query, shift), shift
 
 
 def _lengths(x: Float[Tensor, "*B N D"]) -> Float[Tensor, "*B N"]:
