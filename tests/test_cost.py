@@ -10,7 +10,16 @@ from nlnet.ops import choose_algorithm, cost, nonlocal_operation
 from nlnet.ops.cost import ALGORITHMS, Choice, default_algorithm
 
 
-def choose(pairwise: str, queries: int, keys: int, width: int, batch: int = 1, device: str = "cpu") -> Choice:
+def choose(
+    pairwise: str,
+    queries: int,
+    keys: int,
+    width: int,
+    batch: int = 1,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    backward: bool = True,
+) -> Choice:
     return choose_algorithm(
         pairwise,
         batch=batch,
@@ -18,8 +27,9 @@ def choose(pairwise: str, queries: int, keys: int, width: int, batch: int = 1, d
         keys=keys,
         compared=width,
         carried=width,
-        dtype=torch.float32,
+        dtype=dtype,
         device=device,
+        backward=backward,
     )
 
 
@@ -43,7 +53,8 @@ def test_multiply_adds_by_hand():
     ("pairwise", "queries", "keys", "width", "expected"),
     [
         ("softmax", 784, 196, 512, "definition"),
-        ("softmax", 12544, 3136, 256, "sdpa"),
+        ("softmax", 12544, 3136, 256, "tiled"),
+        ("softmax", 24200, 5832, 128, "sdpa"),
         ("dot_product", 784, 196, 512, "definition"),
         ("dot_product", 3136, 784, 512, "reassociated"),
         ("dot_product", 3136, 784, 256, "reassociated"),
@@ -60,9 +71,11 @@ def test_choice_at_the_papers_shapes(pairwise: str, queries: int, keys: int, wid
 @pytest.mark.parametrize("pairwise", ALGORITHMS)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_linear_memory_in_the_limit(pairwise: str, device: str):
-    choice = choose(pairwise, 400_000, 100_000, 256, device=device)
-    assert choice.algorithm == default_algorithm(pairwise)
-    assert choice.bytes[choice.algorithm] < choice.bytes["definition"] / 100
+    for dtype in (torch.float32, torch.bfloat16):
+        choice = choose(pairwise, 400_000, 100_000, 256, device=device, dtype=dtype)
+        tiled = pairwise == "softmax" and device == "cpu"
+        assert choice.algorithm == ("tiled" if tiled else default_algorithm(pairwise))
+        assert choice.bytes[choice.algorithm] < choice.bytes["definition"] / 100
 
 
 def test_softmax_on_an_accelerator_is_always_fused():
@@ -80,17 +93,20 @@ def test_half_precision_keeps_no_map_of_float32():
         assert choose_algorithm("dot_product", **sizes, dtype=dtype).algorithm == dot
 
 
-def test_bf16_on_the_cpu_is_tiled_where_a_map_is_large():
-    sizes = {"queries": 1024, "compared": 64, "carried": 64}
+@pytest.mark.parametrize("batch", [1, 8])
+def test_large_maps_are_tiled_on_the_cpu(batch: int):
+    """In bf16 always, in float32 where the products are long and there is a backward pass."""
     for dtype, keys, device, algorithm in (
         (torch.bfloat16, 1024, "cpu", "tiled"),
         (torch.bfloat16, 1023, "cpu", "sdpa"),
         (torch.float16, 1024, "cpu", "sdpa"),
         (torch.bfloat16, 1024, "cuda", "sdpa"),
     ):
-        for batch in (1, 8):
-            choice = choose_algorithm("softmax", batch=batch, keys=keys, dtype=dtype, device=device, **sizes)
+        for backward in (True, False):
+            choice = choose("softmax", 1024, keys, 64, batch, device, dtype, backward)
             assert choice.algorithm == algorithm
+    for width, backward, algorithm in ((192, True, "tiled"), (191, True, "sdpa"), (192, False, "sdpa")):
+        assert choose("softmax", 6272, 1568, width, batch, backward=backward).algorithm == algorithm
 
 
 def test_bytes_grow_as_the_table_says():
@@ -103,6 +119,7 @@ def test_bytes_grow_as_the_table_says():
 def test_reason_has_the_numbers():
     # 12544·3136 = 39,337,984; (3136 + 784)·256² = 256.9 M; 3136·784·512 + 10·3136·784 = 1,283.4 M
     assert "39,337,984" in choose("softmax", 12544, 3136, 256).reason
+    assert choose("softmax", 12544, 3136, 256).reason.endswith("by tiles")
     reason = choose("dot_product", 3136, 784, 256).reason
     assert "256.9 M for reassociated against 1,283.4 M for definition" in reason
 

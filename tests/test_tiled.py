@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nlnet import products
 from nlnet.ops import tiled
 from nlnet.ops.reference import definition
-from nlnet.ops.tiled import softmax_tiled
+from nlnet.ops.tiled import kept_rows, softmax_tiled
 
 bf16_only = pytest.mark.skipif(not products.BF16, reason="oneDNN without bf16 on this CPU")
 DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=bf16_only)]
@@ -167,6 +167,24 @@ def test_what_is_taken_and_what_is_left():
         assert not calls(inputs)
     finally:
         torch._C._set_mkldnn_enabled(True)
+
+
+@each_dtype
+def test_tiles_are_kept_for_the_backward_pass(dtype):
+    """Four tiles of 10 queries for each of two items; 3·8·(40 + 20)/20 = 72 queries' tiles hold three times the inputs and y."""
+    inputs = drawn(2, 40, 20, 4, 4, dtype=dtype)
+    assert kept_rows(40, 20, 8) == 40
+    assert kept_rows(40, 20, 8, 20 / 24) == 20
+    assert kept_rows(40, 20, 8, 9.9 / 24) == 0, "less than a quarter is not worth it"
+    for kept, made in ((3.0, 0), (20 / 24, 4), (0.0, 8)):
+        y = softmax_tiled(*inputs, scale=0.5, tile=200, kept=kept)
+        _, calls = kernel_calls(lambda y=y: torch.autograd.grad(y.sum(), inputs))
+        assert calls == made
+    with torch.no_grad():
+        assert not tiled.softmax_by_tiles(*inputs, 0.5, 200, 0.0)[3]
+        with mock.patch.object(tiled, "softmax_by_tiles", wraps=tiled.softmax_by_tiles) as operator:
+            softmax_tiled(*inputs, scale=0.5)
+    assert operator.call_args.args[-1] == 0
 
 
 def test_second_derivatives():

@@ -9,7 +9,8 @@ Costs are in multiply-adds of a matrix product, forward; the other terms are giv
 each times the batch; in half precision re-association costs HALF of that, and no map of softmax is kept, since the
 definition computes in float32. The dot product and concatenation take the cheaper one. Softmax has no cheaper sum: there the
 definition is taken while the N×M map is small enough to be worth keeping, and `scaled_dot_product_attention` above,
-or in bf16 on the CPU the tiles, whose products are faster there than the fused kernel's.
+or on the CPU the tiles, whose products are faster there than the fused kernel's: always in bf16, and in float32 where
+D + C is large and there will be a backward pass.
 
 The CPU constants are fitted to forward + backward in float32 (docs/math.md has the table and where the rule loses);
 those for accelerators are reasoned from bandwidth and launch time there, not measured.
@@ -21,7 +22,8 @@ from functools import lru_cache
 import torch
 
 from nlnet.ops.reference import operator_of
-from nlnet.ops.tiled import TILE
+from nlnet.ops.tiled import kept_rows, largest_tile
+from nlnet.products import ONEDNN
 
 ALGORITHMS = {
     "softmax": ("definition", "tiled", "sdpa"),
@@ -40,13 +42,23 @@ class Rates:
     launches: float
     kept_map: int
     tiles: int | None
-    """Affinities of one item from which bf16 is computed by tiles, if ever."""
+    """Affinities of one item from which softmax may be computed by tiles, if ever."""
+    wide: int
+    """D + C from which tiles of float32 are worth it, in training."""
     half: float
     """A product of bf16 or fp16 for each of float32, in which the definition computes whatever it is given."""
 
 
-CPU = Rates(map=10.0, sorted=100.0, launches=20e6, kept_map=1 << 22, tiles=1 << 20, half=0.45)
-ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, tiles=None, half=0.5)
+CPU = Rates(
+    map=10.0,
+    sorted=100.0,
+    launches=20e6,
+    kept_map=1 << 22,
+    tiles=None if ONEDNN is None else 1 << 20,
+    wide=384,
+    half=0.45,
+)
+ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, tiles=None, wide=0, half=0.5)
 
 
 @dataclass(frozen=True)
@@ -70,13 +82,16 @@ def choose_algorithm(
     carried: int,
     dtype: torch.dtype,
     device: str | torch.device,
+    backward: bool = True,
 ) -> Choice:
     """The algorithm for theta (batch, queries, compared), phi (batch, keys, compared), g (batch, keys, carried).
 
+    `backward` says whether gradients will be asked for.
     Plain arithmetic on plain numbers, remembered. Raises ValueError for an unknown pairwise.
     """
     operator = operator_of(pairwise)
-    return _choose(operator, batch, queries, keys, compared, carried, dtype, torch.device(device).type)
+    kind = torch.device(device).type
+    return _choose(operator, batch, queries, keys, compared, carried, dtype, kind, backward)
 
 
 def default_algorithm(operator: str) -> str:
@@ -84,9 +99,13 @@ def default_algorithm(operator: str) -> str:
     return {"softmax": "sdpa", "dot_product": "reassociated", "concatenation": "sorted"}[operator]
 
 
-def worth_tiling(queries: int, keys: int, rates: Rates = CPU) -> bool:
-    """Whether the tiles of softmax are faster than the fused kernel."""
-    return rates.tiles is not None and queries * keys >= rates.tiles
+def worth_tiling(
+    queries: int, keys: int, width: int, dtype: torch.dtype, *, backward: bool, rates: Rates = CPU
+) -> bool:
+    """Whether the tiles of softmax are faster than the fused kernel; `width` is D + C."""
+    if rates.tiles is None or queries * keys < rates.tiles:
+        return False
+    return dtype == torch.bfloat16 or (dtype == torch.float32 and backward and width >= rates.wide)
 
 
 @lru_cache(maxsize=4096)
@@ -99,6 +118,7 @@ def _choose(
     carried: int,
     dtype: torch.dtype,
     device: str,
+    backward: bool,
 ) -> Choice:
     rates = CPU if device == "cpu" else ACCELERATOR
     itemsize = dtype.itemsize
@@ -108,10 +128,11 @@ def _choose(
     half = itemsize < 4
     if operator == "softmax":
         kept = 0 if half else rates.kept_map
-        algorithm = "definition" if affinities <= kept else "sdpa"
-        verdict = "keeping it is cheaper" if algorithm == "definition" else "making it again is cheaper"
-        if dtype == torch.bfloat16 and worth_tiling(queries, keys, rates):
-            algorithm, verdict = "tiled", f"{verdict}, from {rates.tiles:,} an item on by tiles"
+        algorithm, verdict = "definition", "keeping it is cheaper"
+        if affinities > kept:
+            by_tiles = worth_tiling(queries, keys, compared + carried, dtype, backward=backward, rates=rates)
+            algorithm = "tiled" if by_tiles else "sdpa"
+            verdict = f"making it again is cheaper, {'by tiles' if by_tiles else 'by the fused kernel'}"
         reason = f"softmax on {device}: the map has {affinities:,} affinities, {kept:,} are worth keeping: {verdict}"
         return Choice(algorithm, reason, macs, held)
     fast = default_algorithm(operator)
@@ -146,11 +167,12 @@ def _bytes(
     gradients = batch * keys * (compared + carried) * sums
     upcast = gradients if itemsize < sums else 0
     if operator == "softmax":
-        tile = min(batch * queries * keys, max(TILE, 64 * keys))
+        tile = min(batch * queries * keys, largest_tile(keys))
+        kept = batch * keys * kept_rows(queries, keys, compared + carried)
         padded = batch * (queries + 2 * keys) * abs(compared - carried) * itemsize
         return {
             "definition": whole,
-            "tiled": 2 * tile * sums + gradients + upcast,
+            "tiled": 2 * tile * sums + kept * itemsize + gradients + upcast,
             "sdpa": batch * queries * 4 + padded,
         }
     if operator == "dot_product":

@@ -74,19 +74,23 @@ def nonlocal_operation(
 
 def _choose(operator: str, theta: Tensor, phi: Tensor, g: Tensor) -> str:
     batch, queries, compared = theta.shape
+    keys, carried = g.shape[1:]
+    backward = torch.is_grad_enabled() and any(x.requires_grad for x in (theta, phi, g))
     if torch.compiler.is_compiling():
-        if operator == "softmax" and fuses(theta, phi) and worth_tiling(queries, phi.shape[1]):
+        tiles = operator == "softmax" and fuses(theta, phi)
+        if tiles and worth_tiling(queries, keys, compared + carried, g.dtype, backward=backward):
             return "tiled"
         return default_algorithm(operator)
     return choose_algorithm(
         operator,
         batch=batch,
         queries=queries,
-        keys=phi.shape[1],
+        keys=keys,
         compared=compared,
-        carried=g.shape[2],
+        carried=carried,
         dtype=g.dtype,
         device=g.device.type,
+        backward=backward,
     ).algorithm
 
 

@@ -17,7 +17,7 @@ from nlnet.products import FAINT, exp_product, fuses, linear, product, scaled_pr
 TILE, ROWS = 1 << 21, 512
 """Most affinities that the tiled softmax holds at once, unless so many rows of M keys are more."""
 KEPT = 3
-"""Tiles of P that the forward pass leaves to the backward pass: as many as hold this many times its inputs and y."""
+"""Tiles of P that the forward pass leaves to the backward pass hold at most this many times its inputs and y."""
 VANISHED = 1e-25
 """Sums of exponentials below this have lost the small ones among them to float32's and bf16's range."""
 
@@ -47,6 +47,12 @@ def softmax_tiled(
 def largest_tile(keys: int) -> int:
     """Affinities of a tile, at most."""
     return max(TILE, ROWS * keys)
+
+
+def kept_rows(queries: int, keys: int, width: int, times: float = KEPT) -> int:
+    """Queries of each item whose tiles are kept, `width` being D + C; none where that is less than a quarter of them."""
+    rows = min(queries, int(times * width * (queries + keys) / keys))
+    return rows if 4 * rows >= queries else 0
 
 
 class _TiledSoftmax(torch.autograd.Function):
@@ -115,6 +121,7 @@ def _operator(kernel: Callable[..., Any]) -> Callable[..., Any]:
     torch.library.impl(name, "CPU", kernel)
     return getattr(torch.ops.nlnet, kernel.__name__).default
 
+
 @_operator
 def softmax_by_tiles(
     theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int, kept: float
@@ -123,8 +130,8 @@ def softmax_by_tiles(
     theta, phi, g = (x.contiguous() for x in (theta, phi, g))  # of other layouts bf16 has no fast kernel
     y, shift, total, _ = _fused_like(theta, phi, g, scale, tile, 0.0)
     longest = _lengths(phi).amax(-1) * abs(scale)
-    last, tiles = _last_kept(theta, phi, g, kept), []
-    far = False
+    last = kept_rows(theta.shape[1], phi.shape[1], theta.shape[2] + g.shape[2], kept)
+    tiles, far = [], False
     for item in range(len(theta)):
         keys, carried = _compared(phi[item], scale), g[item].t().contiguous()
         for _, rows in _tiles(1, theta.shape[1], phi.shape[1], tile):
@@ -148,7 +155,7 @@ def _fused_like(
     theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int, kept: float
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     queries, keys = theta.shape[1], phi.shape[1]
-    last = _last_kept(theta, phi, g, kept)
+    last = kept_rows(queries, keys, theta.shape[2] + g.shape[2], kept)
     tiles = [
         theta.new_empty(keys, rows.stop - rows.start)
         for _ in range(theta.shape[0])
@@ -157,13 +164,6 @@ def _fused_like(
     ]
     shift, total = (theta.new_empty(theta.shape[:2], dtype=torch.float32) for _ in range(2))
     return g.new_empty(theta.shape[0], queries, g.shape[2]), shift, total, tiles
-
-
-def _last_kept(theta: Tensor, phi: Tensor, g: Tensor, kept: float) -> int:
-    """How many queries of each item fit into what is kept."""
-    queries, keys = theta.shape[1], phi.shape[1]
-    held = queries * (theta.shape[2] + g.shape[2]) + keys * (phi.shape[2] + g.shape[2])
-    return int(kept * held / keys)
 
 
 @_operator
