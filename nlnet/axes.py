@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nlnet.precision import without_autocast
+
 AXES = {1: ("time", "spacetime"), 2: ("space", "spacetime"), 3: ("space", "time", "spacetime")}
 GRIDS = {1: "T", 2: "H, W", 3: "T, H, W"}
 
@@ -52,8 +54,7 @@ class KeyPool(nn.Module):
             return F.max_pool2d(x.unflatten(2, (groups, -1)), (1, _window(x.shape[2] // groups))).flatten(2)
         if self.ndim == 2:
             return F.max_pool2d(x, (_window(x.shape[2]), _window(x.shape[3])))
-        # autocast pools 3-D maps in float32 on the CPU; the largest of some bf16 numbers is one of them
-        return F.max_pool3d(x, (1, _window(x.shape[3]), _window(x.shape[4]))).to(x.dtype)
+        return max_pool3d(x, (1, _window(x.shape[3]), _window(x.shape[4])))
 
     def pooled(self, grid: Grid, groups: int = 1) -> Grid:
         """The grid after pooling."""
@@ -132,6 +133,17 @@ class Axes:
             start = query[0] // (grid[0] // self.groups) * length
             return (slice(start, start + length),)
         return part if self.by_location else (*part[:-2], *(slice(0, size) for size in keys[-2:]))
+
+
+def max_pool3d(
+    x: Float[Tensor, "B C T H W"], kernel: Grid, stride: Grid | None = None, padding: Grid = (0, 0, 0)
+) -> Float[Tensor, "B C t h w"]:
+    """Torch's, in the map's own precision: the largest of some bf16 numbers is one of them.
+
+    Autocast pools 3-D maps in float32 on the CPU, and hands float32 on.
+    """
+    with without_autocast(x.device):
+        return F.max_pool3d(x, kernel, stride, padding)
 
 
 def _window(size: int) -> int:

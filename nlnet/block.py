@@ -23,6 +23,7 @@ from nlnet.ops import nonlocal_operation
 from nlnet.ops.cost import ALGORITHMS
 from nlnet.ops.reference import affinity
 from nlnet.pointwise import by_rows, pointwise
+from nlnet.precision import without_autocast
 
 OPERATORS = {
     "gaussian": "softmax",
@@ -244,7 +245,7 @@ class NonLocalBlock(nn.Module):
     def affinity(self, theta: Float[Tensor, "B N D"], phi: Float[Tensor, "B M D"]) -> Float[Tensor, "B N M"]:
         """f(x_i, x_j)/C(x) of embeddings, for keys that are all those the queries see; in float32 or wider."""
         dtype = torch.promote_types(theta.dtype, torch.float32)
-        with torch.autocast(theta.device.type, enabled=False):
+        with without_autocast(theta.device):
             return affinity(
                 theta.to(dtype),
                 phi.to(dtype),

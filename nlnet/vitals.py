@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nlnet.block import OPERATORS, NonLocalBlock
 from nlnet.norms import has_trainable_scale
+from nlnet.precision import without_autocast
 
 SOFTMAX = tuple(name for name, operator in OPERATORS.items() if operator == "softmax")
 QUERIES = 16
@@ -120,7 +121,7 @@ def entropies(block: NonLocalBlock, x: Float[Tensor, "B C *grid"]) -> Float[Tens
     if x.shape[0] == 0:
         return x.new_zeros(0)
     weight, grid = block.W_z.weight, tuple(x.shape[2:])
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         rows = torch.stack(
             [
                 block.affinity_rows(x[n % len(x) : n % len(x) + 1].to(weight.dtype), query).flatten()

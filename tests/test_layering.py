@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "nlnet"
 FLOORS = {
+    "precision": 0,
     "products": 0,
     "ops": 1,
     "norms": 1,

@@ -133,6 +133,14 @@ def test_a_still_passes_the_temporal_pools():
     assert torch.equal(pool(x), torch.nn.functional.max_pool2d(x[:, :, 0], 3, 2)[:, :, None])
 
 
+def test_autocast_pools_in_the_precision_of_the_map():
+    x = torch.randn(1, 2, 4, 7, 7).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = MaxPool((2, 3, 3), (2, 2, 2))(x)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y.float(), torch.nn.functional.max_pool3d(x.float(), (2, 3, 3), 2))
+
+
 @pytest.mark.unhooked  # the shape checker would refuse these before we do
 @pytest.mark.parametrize(
     ("options", "message"),

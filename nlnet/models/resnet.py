@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nlnet.axes import max_pool3d
 from nlnet.models.convolution import Convolution
 from nlnet.norms import create_norm, untracked_statistics
 
@@ -75,7 +76,7 @@ class MaxPool(nn.Module):
         return (1, *self.kernel[1:]), (1, *self.stride[1:]), (0, *self.padding[1:])
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool3d(x, *self.settings(x.shape[2]))
+        return max_pool3d(x, *self.settings(x.shape[2]))
 
     def extra_repr(self) -> str:
         return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}"

@@ -1,7 +1,5 @@
 """The non-local operation: one function, four names of the paper, several exact algorithms."""
 
-from contextlib import nullcontext
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +8,7 @@ from nlnet.ops.cost import ALGORITHMS, choose_algorithm, default_algorithm, wort
 from nlnet.ops.exact import concatenation_sorted, dot_product_reassociated, softmax_sdpa
 from nlnet.ops.reference import definition, operator_of
 from nlnet.ops.tiled import softmax_tiled
+from nlnet.precision import without_autocast
 from nlnet.products import fuses
 
 
@@ -56,9 +55,7 @@ def nonlocal_operation(
         )
     if algorithm == "auto":
         algorithm = _choose(operator, theta, phi, g)
-    # the meta device, on which networks are counted, has no autocast to ask about
-    autocast = g.device.type != "meta" and torch.is_autocast_enabled(g.device.type)
-    with torch.autocast(g.device.type, enabled=False) if autocast else nullcontext():
+    with without_autocast(g.device):
         theta, phi = theta.to(g.dtype), phi.to(g.dtype)
         if algorithm == "definition":
             wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (theta, phi, g))
