@@ -1,7 +1,6 @@
 """Batches of training clips from worker processes, at the rate of the decoders."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from math import prod
 
 import torch
@@ -17,12 +16,13 @@ AHEAD = 2
 
 
 class TrainLoader:
-    """A batch of clips for each of `batches`, a tensor of its own that the caller may keep.
+    """A batch of clips for each of `batches`, good until the next one is asked for.
 
-    Making a page of shared memory takes a worker longer than filling it. So a worker has AHEAD + 1 pieces of it for
-    all its batches in turn, and a batch is copied out of its piece as soon as it is here (into pinned memory with
-    `pin`). A worker begins its batch m when this process has taken its batch m − AHEAD; then m − AHEAD − 1, which had
-    the same piece as m, has been copied. With `persistent` the workers stay from one iteration to the next.
+    Making a page of shared memory takes a worker longer than filling it, and a copy costs this process a tenth of what
+    decoding does. So a worker has AHEAD + 1 pieces of it for all its batches in turn, and those are what the caller
+    sees (with `pin` a copy of its own in pinned memory). A worker begins its batch m when this process has taken its
+    batch m − AHEAD, that is, done with m − AHEAD − 1, which had the same piece as m. With `persistent` the workers stay
+    from one iteration to the next.
     """
 
     def __init__(
@@ -45,20 +45,18 @@ class TrainLoader:
             prefetch_factor=AHEAD if workers else None,
             persistent_workers=persistent and workers > 0,
         )
-        self.copies = workers > 0 and not pin
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._kept(iter(self.loader))  # the workers begin now, not when the first batch is asked for
+        return self._mapped(iter(self.loader))  # the workers begin now, not when the first batch is asked for
 
-    def _kept(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    @staticmethod
+    def _mapped(batches: Iterator[Batch]) -> Iterator[Batch]:
         pieces: dict[int, UntypedStorage] = {}  # held, so that each is mapped into this process once
         for batch in batches:
-            if batch.clips is None or not self.copies:
-                yield batch
-                continue
-            piece = batch.clips.untyped_storage()
-            pieces[piece.data_ptr()] = piece
-            yield replace(batch, clips=batch.clips.clone())
+            if batch.clips is not None and batch.clips.is_shared():
+                piece = batch.clips.untyped_storage()
+                pieces[piece.data_ptr()] = piece
+            yield batch
 
 
 class InPieces:
