@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nlnet.products import product
+
 
 def softmax_sdpa(
     theta: Float[Tensor, "B N D"], phi: Float[Tensor, "B M D"], g: Float[Tensor, "B M C"], *, scale: float
@@ -41,8 +43,8 @@ def dot_product_reassociated(
     keys = phi.shape[1]
     if g.dtype in (torch.float16, torch.bfloat16):
         share = keys**-0.5
-        return theta @ (((phi * share).mT @ (g * share)) * scale)
-    return theta @ ((phi.mT @ g) * (scale / keys))
+        return product(theta, (((phi * share).mT @ (g * share)) * scale).mT)
+    return product(theta, ((phi.mT @ g) * (scale / keys)).mT)
 
 
 def concatenation_sorted(
