@@ -8,9 +8,10 @@ import torch
 
 from nlnet.apps.bench import command
 from nlnet.apps.bench.block import PlainBlock, block_contests
+from nlnet.apps.bench.limits import Limits, limits
 from nlnet.apps.bench.network import network_contests
 from nlnet.apps.bench.operation import growth_contests, operation_contests, training
-from nlnet.apps.bench.race import MIB, Contest, peak_bytes, race
+from nlnet.apps.bench.race import MIB, Contest, Timing, Work, peak_bytes, race, timed
 from nlnet.apps.cli import app
 from nlnet.block import NonLocalBlock
 from nlnet.engine.config import ConfigError
@@ -53,6 +54,37 @@ def test_the_ways_of_the_operation_agree():
         for got in others:
             for one, two in zip(got, expected, strict=True):
                 torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_work_is_held_against_what_the_machine_can_do(monkeypatch):
+    """Ways at half of the limit of products, and of copies; one whose work is not known has no share."""
+    monkeypatch.setattr(command, "limits", lambda device, dtype: Limits(flops=1e9, bytes=1e6))
+    nothing = {"low": 0.0, "high": 0.0, "rounds": 1, "speedup": 1.0, "bytes": None}
+    contest = Contest(
+        name="work",
+        ways=dict.fromkeys(("products", "copies", "unknown"), lambda: None),
+        work={"products": Work(flops=1e9, bytes=1e5), "copies": Work(flops=1e8, bytes=1e6)},
+    )
+    timings = {way: Timing(median=2.0, **nothing) for way in contest.ways}
+    assert command.shares_of_limits(contest, timings, "cpu") == {"products": 0.5, "copies": 0.5}
+
+
+def test_limits_are_measured_and_no_product_is_far_beyond_them():
+    most = limits("cpu", torch.float32)
+    a, b = torch.randn(2, 1024, 1024)
+    best = min(timed(lambda: a @ b) for _ in range(5))
+    assert 2 * 1024**3 / best < 3 * most.flops
+    assert 1e8 < most.bytes < 1e12
+
+
+def test_work_of_the_operation_by_hand():
+    """2 × 12 × 6 pairs of 4 + 4 channels: 1152 multiply-adds forward; three times that, three and a half by tiles."""
+    softmax, dot, _ = operation_contests("cpu", torch.bfloat16, ((2, 12, 6, 4),))
+    assert softmax.work["definition"] == Work(flops=6 * 1152, bytes=4 * 2 * 18 * 4 * 2, dtype=torch.float32)
+    assert softmax.work["tiled"].flops == 7 * 1152
+    assert softmax.work["tiled"].dtype == torch.bfloat16
+    assert dot.work["reassociated"].flops == 6 * 2 * 18 * 16
+    assert softmax.facts["sdpa"] in ("flash_attention", "math")
 
 
 def test_growth_doubles():

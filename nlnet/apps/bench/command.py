@@ -1,7 +1,7 @@
 """`nlnet bench`: what a user waits for, measured here, in tables and as JSON with its passport."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nlnet.apps.bench.limits import limits
 from nlnet.apps.bench.race import MIB, Contest, Timing, race
 from nlnet.apps.console import ERR, OUT, table
 from nlnet.engine.config import Config, ConfigError
@@ -16,6 +17,7 @@ from nlnet.engine.passport import passport
 from nlnet.engine.rundir import write_json
 
 GROUPS = ("op", "growth", "block", "network", "loader", "test")
+NONE: Mapping[str, float] = {}
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -42,15 +44,24 @@ def run_bench(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if threads is not None:
         torch.set_num_threads(threads)
-    result = heading(device, precision)
+    result, used = heading(device, precision), set[torch.dtype]()
     for group in (name for name in GROUPS if name in groups or "all" in groups):
         for contest in contests(group, device, DTYPES[precision], compiled):
             ERR.print(f"{group}: {contest.name}", highlight=False, markup=False)
             timings = race(contest, seconds=seconds)
-            result["contests"].append(record(group, contest, timings))
+            used |= {work.dtype for work in contest.work.values()}
+            shares = shares_of_limits(contest, timings, device)
+            result["contests"].append(record(group, contest, timings, shares))
             if not as_json:
-                show(contest, timings)
+                show(contest, timings, shares)
     result["load_after"] = os.getloadavg()
+    result["limits"] = {name: asdict(limits(device, dtype)) for name, dtype in DTYPES.items() if dtype in used}
+    if not as_json:
+        for name, most in result["limits"].items():
+            OUT.print(
+                f"the limit, {name}: products {most['flops'] / 1e9:,.0f} GFLOP/s, copies {most['bytes'] / 1e9:,.1f} GB/s",
+                highlight=False,
+            )
     if out is not None:
         write_json(out, result)
         ERR.print(f"written: {out}", markup=False)
@@ -90,18 +101,31 @@ def contests(group: str, device: str, dtype: torch.dtype, compiled: bool) -> Ite
         yield from loader_contests() if group == "loader" else test_contests(Config())
 
 
-def record(group: str, contest: Contest, timings: dict[str, Timing]) -> dict[str, Any]:
-    """A contest for JSON."""
+def shares_of_limits(contest: Contest, timings: Mapping[str, Timing], device: str) -> dict[str, float]:
+    """Of what the machine's products and copies would allow, for the ways whose work is known; 1 is the roofline."""
+    return {
+        way: limits(device, work.dtype).seconds(work) / timings[way].median
+        for way, work in contest.work.items()
+    }
+
+
+def record(
+    group: str, contest: Contest, timings: Mapping[str, Timing], shares: Mapping[str, float] = NONE
+) -> dict[str, Any]:
+    """A contest for JSON; the limits that `shares` refer to stand beside them."""
     return {
         "group": group,
         "name": contest.name,
         **contest.facts,
         "chosen": contest.chosen,
-        "ways": {way: asdict(timing) for way, timing in timings.items()},
+        "ways": {
+            way: asdict(timing) | ({"of_limit": shares[way]} if way in shares else {})
+            for way, timing in timings.items()
+        },
     }
 
 
-def show(contest: Contest, timings: dict[str, Timing]) -> None:
+def show(contest: Contest, timings: Mapping[str, Timing], shares: Mapping[str, float] = NONE) -> None:
     """One table; * marks what is taken unless asked otherwise."""
     rows = [
         [
@@ -111,8 +135,10 @@ def show(contest: Contest, timings: dict[str, Timing]) -> None:
             t.rounds,
             f"{t.speedup:.2f}×",
             None if t.bytes is None else f"{t.bytes / MIB:,.0f}",
+            *([f"{shares[way]:.0%}"] if way in shares else []),
         ]
         for way, t in timings.items()
     ]
     columns = ["way", "ms", "quartiles", "rounds", f"against {contest.baseline}", "MiB more"]
+    columns += ["of limit"] if shares else []
     OUT.print(table(contest.name, columns, rows))

@@ -1,14 +1,15 @@
 """The network: inference and a training step, beside the same network as eager float32 code by channels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nlnet.apps.bench.race import Contest
+from nlnet.apps.bench.race import Contest, Work
 from nlnet.models import create_model
+from nlnet.models.count import count
 from nlnet.models.folding import fold
 from nlnet.models.resnet import VideoResNet
 
@@ -32,12 +33,21 @@ def network_contests(
     rows = create_model(name, num_classes=400, variant="8x8").to(device, memory_format=ROWS)  # type: ignore[call-overload]
     rows.load_state_dict(plain.state_dict())
     title = f"{name}, {batch} × {' × '.join(map(str, grid))}"
+    flops = 2.0 * batch * count(plain, (grid[0], grid[1], grid[2])).macs
+    ways = inference(plain, rows, x, compiled=compiled)
+    yield Contest(name=f"inference, {title}", ways=ways, chosen="channels-last", work=_work(ways, flops))
+    ways = training(plain, rows, x)
     yield Contest(
-        name=f"inference, {title}", ways=inference(plain, rows, x, compiled=compiled), chosen="channels-last"
+        name=f"training, {title}", ways=ways, memory=True, chosen="channels-last", work=_work(ways, 3 * flops)
     )
-    yield Contest(
-        name=f"training, {title}", ways=training(plain, rows, x), memory=True, chosen="channels-last"
-    )
+
+
+def _work(ways: Iterable[str], flops: float) -> dict[str, Work]:
+    """Products alone; what an inference passes through memory is little beside them."""
+    return {
+        way: Work(flops=flops, dtype=torch.bfloat16 if way.startswith("bf16") else torch.float32)
+        for way in ways
+    }
 
 
 def inference(

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
-from nlnet.apps.bench.race import Contest
+from nlnet.apps.bench.race import Contest, Work
 from nlnet.ops import choose_algorithm, nonlocal_operation
-from nlnet.ops.cost import ALGORITHMS, default_algorithm
+from nlnet.ops.cost import ALGORITHMS, Choice, default_algorithm
 
 Shape = tuple[int, int, int, int]
 """B, N, M, d."""
@@ -23,6 +24,8 @@ SHAPES: tuple[Shape, ...] = (
     (1, 12544, 12544, 256),  # and with every key
     (16, 49, 49, 64),  # many small problems
 )
+PASSES = {"definition": 3.0, "tiled": 3.5, "sdpa": 3.5, "reassociated": 3.0, "sorted": 3.0}
+"""Forward and backward, in forward passes: those of softmax that keep no map make it twice."""
 GROWTH = (3136, 6272, 12544, 25088, 50176, 100352, 200704, 401408)
 """N of the growth series; M is a quarter of it."""
 
@@ -33,12 +36,17 @@ def operation_contests(
     """Forward and backward of every algorithm that serves an operator, at every shape."""
     for shape in shapes:
         for operator, algorithms in ALGORITHMS.items():
+            choice = _auto(operator, shape, device, dtype)
+            facts: dict[str, object] = {"operator": operator, "shape": shape}
+            if operator == "softmax":
+                facts["sdpa"] = sdpa_back_end(shape, device, dtype)
             yield Contest(
                 name=f"{operator}, {_words(shape)}",
                 ways={name: training(operator, shape, name, device, dtype) for name in algorithms},
-                chosen=_auto(operator, shape, device, dtype),
+                chosen=choice.algorithm,
+                work={name: _work(name, choice, shape, dtype) for name in algorithms},
                 memory=True,
-                facts={"operator": operator, "shape": shape},
+                facts=facts,
             )
 
 
@@ -90,7 +98,28 @@ def training(
     return run
 
 
-def _auto(operator: str, shape: Shape, device: str, dtype: torch.dtype) -> str:
+def sdpa_back_end(shape: Shape, device: str, dtype: torch.dtype) -> str:
+    """Which kernel `scaled_dot_product_attention` takes for that shape: "math" is the one that makes the whole map."""
+    batch, queries, keys, width = shape
+    query, key = (
+        torch.empty(batch, 1, length, width, device=device, dtype=dtype, requires_grad=True)
+        for length in (queries, keys)
+    )
+    return SDPBackend(torch._fused_sdp_choice(query, key, key)).name.lower()
+
+
+def _work(algorithm: str, choice: Choice, shape: Shape, dtype: torch.dtype) -> Work:
+    """Its products, and the inputs, y and their gradients passing by once. The definition computes in float32."""
+    batch, queries, keys, width = shape
+    own = torch.float32 if algorithm == "definition" else dtype
+    return Work(
+        flops=2 * PASSES[algorithm] * choice.macs[algorithm],
+        bytes=4 * batch * (queries + keys) * width * dtype.itemsize,
+        dtype=own,
+    )
+
+
+def _auto(operator: str, shape: Shape, device: str, dtype: torch.dtype) -> Choice:
     batch, queries, keys, width = shape
     return choose_algorithm(
         operator,
@@ -101,7 +130,7 @@ def _auto(operator: str, shape: Shape, device: str, dtype: torch.dtype) -> str:
         carried=width,
         dtype=dtype,
         device=device,
-    ).algorithm
+    )
 
 
 def _words(shape: Shape) -> str:

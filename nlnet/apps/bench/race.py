@@ -18,6 +18,15 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
+class Work:
+    """What cannot be left out: multiplications and additions, and bytes read and written once."""
+
+    flops: float
+    bytes: float = 0.0
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contest:
     """One thing done in several ways."""
 
@@ -28,6 +37,8 @@ class Contest:
     """How much of the thing a way does, if not 1: clips, say. Ratios and times are for 1."""
     chosen: str | None = None
     """The way that `algorithm="auto"` takes, or that a user gets without asking."""
+    work: Mapping[str, Work] = field(default_factory=dict)
+    """What a way has to do at least, where that is known: its time is held against the machine's limits then."""
     memory: bool = False
     """Whether the memory of each way is measured, too."""
     facts: Mapping[str, object] = field(default_factory=dict)
