@@ -4,12 +4,11 @@ A map (B, C, *grid) lies in memory by channels (torch's contiguous) or by rows o
 (torch's channels_last). Letters: B batch, C channels in, D channels out, N positions.
 """
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nlnet.products import linear
+from nlnet.products import linear, product
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -28,8 +27,8 @@ def pointwise(
 ) -> Float[Tensor, "B D *grid"]:
     """weight · x_i + bias at every position i, laid out by rows or by channels as `rows` says, whatever x's layout.
 
-    By rows it is one (BN, C) × (C, D) product. By channels it is a convolution where x lies so too, else a
-    (D, C) × (C, N) product for each sample. Autocast reaches all of them.
+    By rows it is one (BN, C) × (C, D) product, of one sample without a copy of x. By channels it is a convolution
+    where x lies so too, else a (D, C) × (C, N) product for each sample. Autocast reaches all of them.
     """
     if rows:
         flat = x.movedim(1, -1)
@@ -37,8 +36,7 @@ def pointwise(
         return y.view(*flat.shape[:-1], weight.shape[0]).movedim(-1, 1)
     if x.is_contiguous():
         return CONVOLUTIONS[x.ndim - 2](x, weight, bias)
-    factors = weight.flatten(1).expand(x.shape[0], -1, -1)
-    y = torch.bmm(factors, x.flatten(2))
+    y = product(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2).mT)
     if bias is not None:
         y = y + bias.to(y.dtype)[:, None]
     return y.view(x.shape[0], weight.shape[0], *x.shape[2:])

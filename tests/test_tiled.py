@@ -113,7 +113,8 @@ def test_logits_far_below_what_the_lengths_allow(dtype):
     assert y.isfinite().all()
     again = {torch.float32: 0, torch.bfloat16: 5}[dtype]
     assert calls == 1 + again, "one tile of five shows it; then by the largest, of float32 from the logits"
-    assert_is_the_definition(inputs, scale=0.25, tile=400, share=SHARE[dtype])
+    for kept in (0.0, 3.0):
+        assert_is_the_definition(inputs, scale=0.25, tile=400, share=SHARE[dtype], kept=kept)
 
 
 @each_dtype

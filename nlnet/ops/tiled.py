@@ -16,7 +16,7 @@ from nlnet.products import FAINT, exp_product, fuses, linear, product, scaled_pr
 
 TILE, ROWS = 1 << 21, 512
 """Most affinities that the tiled softmax holds at once, unless so many rows of M keys are more."""
-KEPT = 3
+KEPT = 2.5
 """Tiles of P that the forward pass leaves to the backward pass hold at most this many times its inputs and y."""
 VANISHED = 1e-25
 """Sums of exponentials below this have lost the small ones among them to float32's and bf16's range."""
@@ -127,7 +127,7 @@ def softmax_by_tiles(
     theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int, kept: float
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """y; (B, N) shift and total, for which P_ij = exp(s θᵢᵀφⱼ − shift_i)/total_i; the first tiles of those exponentials."""
-    theta, phi, g = (x.contiguous() for x in (theta, phi, g))  # of other layouts bf16 has no fast kernel
+    phi, g = phi.contiguous(), g.contiguous()  # of other layouts bf16 has no fast kernel
     y, shift, total, _ = _fused_like(theta, phi, g, scale, tile, 0.0)
     longest = _lengths(phi).amax(-1) * abs(scale)
     last = kept_rows(theta.shape[1], phi.shape[1], theta.shape[2] + g.shape[2], kept)
@@ -135,16 +135,18 @@ def softmax_by_tiles(
     for item in range(len(theta)):
         keys, carried = _compared(phi[item], scale), g[item].t().contiguous()
         for _, rows in _tiles(1, theta.shape[1], phi.shape[1], tile):
-            query, here = _scaled(theta[item, rows], scale), (item, rows)
+            here = item, rows
+            own = theta[here].contiguous()
+            query = _scaled(own, scale)
             if not far:
-                shift[here] = _lengths(theta[here]) * longest[item]
+                shift[here] = _lengths(own) * longest[item]
                 p = exp_product(keys, query, shift[here])
                 total[here] = p.sum(0, dtype=torch.float32)
                 far = bool(total[here].min() < VANISHED)
             if far:  # logits of some query are all far below |θ||φ|: by the largest of them instead
                 p, shift[here] = _by_largest(keys, query)
                 total[here] = p.sum(0, dtype=torch.float32)
-            y[here] = (linear(carried, p.t(), None) / total[here]).t()
+            torch.div(linear(carried, p.t(), None), total[here], out=y[here].t())
             if rows.stop <= last:
                 tiles.append(p)
     return y, shift, total, tiles
@@ -180,24 +182,25 @@ def softmax_by_tiles_backward(
     tile: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of theta, phi and g."""
-    dy, theta, phi, g = (x.contiguous() for x in (dy, theta, phi, g))
+    phi, g = phi.contiguous(), g.contiguous()
     dtheta = theta.new_empty(theta.shape)
     dphi, dg = (x.new_zeros(x.shape, dtype=torch.float32) for x in (phi, g))
     each = len(tiles) // max(1, len(theta))
     for item in range(len(theta)):
         keys, carried, compared = _compared(phi[item], scale), g[item], phi[item].t().contiguous()
         for index, (_, rows) in enumerate(_tiles(1, theta.shape[1], phi.shape[1], tile)):
-            here = (item, rows)
+            here = item, rows
+            own = theta[here].contiguous()
             if index < each:
                 p = tiles[item * each + index]
             else:
-                p = exp_product(keys, _scaled(theta[here], scale), shift[here])
-            u = (dy[here] / total[here][:, None]).to(dy.dtype)
+                p = exp_product(keys, _scaled(own, scale), shift[here])
+            u = (dy[here].contiguous() / total[here][:, None]).to(dy.dtype)
             dg[item] += linear(p, u.t(), None)
             mean = (u.float() * y[here]).sum(-1)
             dlogits = scaled_product(carried, u, -mean, p)
-            dtheta[here] = (linear(compared, dlogits.t(), None) * scale).t()
-            dphi[item] += linear(dlogits, theta[here].t(), None)
+            torch.mul(linear(compared, dlogits.t(), None), scale, out=dtheta[here].t())
+            dphi[item] += linear(dlogits, own.t(), None)
     return dtheta, dphi.mul_(scale).to(phi.dtype), dg.to(g.dtype)
 
 

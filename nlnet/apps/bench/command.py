@@ -55,7 +55,9 @@ def run_bench(
             if not as_json:
                 show(contest, timings, shares)
     result["load_after"] = os.getloadavg()
-    result["limits"] = {name: asdict(limits(device, dtype)) for name, dtype in DTYPES.items() if dtype in used}
+    result["limits"] = {
+        name: asdict(limits(device, dtype)) for name, dtype in DTYPES.items() if dtype in used
+    }
     if not as_json:
         for name, most in result["limits"].items():
             OUT.print(
