@@ -54,7 +54,9 @@ def test_multiply_adds_by_hand():
     [
         ("softmax", 784, 196, 512, "definition"),
         ("softmax", 12544, 3136, 256, "tiled"),
-        ("softmax", 24200, 5832, 128, "sdpa"),
+        ("softmax", 4096, 1024, 256, "tiled"),
+        ("softmax", 24200, 5832, 128, "tiled"),
+        ("softmax", 24200, 5832, 64, "sdpa"),
         ("dot_product", 784, 196, 512, "definition"),
         ("dot_product", 3136, 784, 512, "reassociated"),
         ("dot_product", 3136, 784, 256, "reassociated"),
@@ -82,8 +84,9 @@ def test_softmax_on_an_accelerator_is_always_fused():
     assert choose("softmax", 2, 2, 8, device="cuda").algorithm == "sdpa"
 
 
-def test_half_precision_keeps_no_map_of_float32():
+def test_half_precision_keeps_no_large_map_of_float32():
     """The definition computes in float32; the others have the half's products, at half their price or less."""
+    assert choose("softmax", 49, 49, 64, batch=16, dtype=torch.bfloat16).algorithm == "definition"
     sizes = {"batch": 1, "queries": 784, "keys": 196, "compared": 512, "carried": 512, "device": "cpu"}
     for dtype, softmax, dot in (
         (torch.float32, "definition", "definition"),
@@ -105,7 +108,7 @@ def test_large_maps_are_tiled_on_the_cpu(batch: int):
         for backward in (True, False):
             choice = choose("softmax", 1024, keys, 64, batch, device, dtype, backward)
             assert choice.algorithm == algorithm
-    for width, backward, algorithm in ((192, True, "tiled"), (191, True, "sdpa"), (192, False, "sdpa")):
+    for width, backward, algorithm in ((128, True, "tiled"), (127, True, "sdpa"), (128, False, "sdpa")):
         assert choose("softmax", 6272, 1568, width, batch, backward=backward).algorithm == algorithm
 
 

@@ -6,8 +6,8 @@ Costs are in multiply-adds of a matrix product, forward; the other terms are giv
     reassociated    (N + M)DC
     sorted          (N + M)D + SORTED for each of the (N + M)C values carried;  + LAUNCHES for its many small steps
 
-each times the batch; in half precision re-association costs HALF of that, and no map of softmax is kept, since the
-definition computes in float32. The dot product and concatenation take the cheaper one. Softmax has no cheaper sum: there the
+each times the batch; in half precision re-association costs HALF of that, and a map of softmax is kept only where it is
+tiny, since the definition computes in float32. The dot product and concatenation take the cheaper one. Softmax has no cheaper sum: there the
 definition is taken while the N×M map is small enough to be worth keeping, and `scaled_dot_product_attention` above,
 or on the CPU the tiles, whose products are faster there than the fused kernel's: always in bf16, and in float32 where
 D + C is large and there will be a backward pass.
@@ -41,6 +41,8 @@ class Rates:
     sorted: float
     launches: float
     kept_map: int
+    kept_half: int
+    """The same for bf16 and fp16, which the definition computes in float32."""
     tiles: int | None
     """Affinities of one item from which softmax may be computed by tiles, if ever."""
     wide: int
@@ -53,12 +55,13 @@ CPU = Rates(
     map=10.0,
     sorted=100.0,
     launches=20e6,
-    kept_map=1 << 22,
+    kept_map=3 << 20,
+    kept_half=1 << 16,
     tiles=None if ONEDNN is None else 1 << 20,
-    wide=384,
+    wide=256,
     half=0.45,
 )
-ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, tiles=None, wide=0, half=0.5)
+ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, kept_half=0, tiles=None, wide=0, half=0.5)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def _choose(
     affinities = batch * queries * keys
     half = itemsize < 4
     if operator == "softmax":
-        kept = 0 if half else rates.kept_map
+        kept = rates.kept_half if half else rates.kept_map
         algorithm, verdict = "definition", "keeping it is cheaper"
         if affinities > kept:
             by_tiles = worth_tiling(queries, keys, compared + carried, dtype, backward=backward, rates=rates)

@@ -1,0 +1,107 @@
+"""docs/benchmarks.md from the JSON in benchmarks/results: every way that was raced, the losing ones too.
+
+python benchmarks/publish.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+TITLES = {
+    "op": "The operation, forward and backward",
+    "growth": "Growth: a doubling of N and M",
+    "block": "The block beside a plain one, a training step",
+    "peers": "The block beside mmcv's, a training step",
+    "network": "The network",
+    "loader": "Training clips from H.264, a clip",
+    "test": "The multi-view test, a video",
+}
+PREFACE = """# Benchmarks
+
+Made by `python benchmarks/publish.py` from `benchmarks/results/*.json`, which these commands write on a machine that does
+nothing else (a CPU with 2 cores takes 25 minutes for all of them):
+
+```bash
+nlnet bench op --out benchmarks/results/operation-cpu.json     # likewise growth, network, loader, test
+nlnet bench op --precision bf16 --out benchmarks/results/operation-cpu-bf16.json
+pip install -c constraints.txt '.[video]' mmcv-lite            # the block beside mmcv's
+python benchmarks/peers.py --out benchmarks/results/peers-cpu.json
+nlnet bench all --device cuda --precision bf16 --out benchmarks/results/all-cuda-bf16.json   # on a GPU: not run yet
+```
+
+Ways take turns, so that a busy machine slows all of them alike. `ms` is the median, then the quartiles; "faster" is the median
+of the ratios of neighbouring runs to the first way of the contest: above 1 is faster than it. "of limit" is the share of the roofline: the
+longer of the way's own products at the rate of one large product, and of its inputs, outputs and gradients at the rate of
+one large copy, both measured in the same process. MiB is the most that a run holds beyond what the process held before.
+\\* is what is taken unless asked otherwise. Where the losses come from is in [log.md](log.md); the cost rule is in [math.md](math.md).
+"""
+
+
+def page(results: Path) -> str:
+    """The whole document."""
+    parts = [PREFACE]
+    for path in sorted(results.glob("*.json")):
+        document = json.loads(path.read_text())
+        groups = dict.fromkeys(contest["group"] for contest in document["contests"])
+        for group in groups:
+            contests = [contest for contest in document["contests"] if contest["group"] == group]
+            title = f"## {TITLES[group]} ({document['device']}, {precisions(group, document)})"
+            parts.append(f"{title}\n\n{origin(path.name, document)}\n\n{rows(contests)}")
+    return "\n".join(parts)
+
+
+def precisions(group: str, document: dict[str, Any]) -> str:
+    return "float32 and bf16" if group == "network" else document["precision"]
+
+
+def origin(name: str, document: dict[str, Any]) -> str:
+    """Where the numbers come from, in one paragraph."""
+    passport = document["passport"]
+    facts = [
+        f"{name}: commit {passport['commit'][:7]}{passport['commit'][40:]}",
+        f"{passport['machine']}, {document['threads']} threads",
+        f"torch {passport['torch']}, Python {passport['python']}",
+        *([f"mmcv-lite {document['mmcv-lite']}"] if "mmcv-lite" in document else []),
+        document["started"][:10],
+        f"load {document['load_before'][0]:.1f} before and {document['load_after'][0]:.1f} after",
+    ]
+    limits = [
+        f"{precision} products {most['flops'] / 1e9:,.0f} GFLOP/s, copies {most['bytes'] / 1e9:,.1f} GB/s"
+        for precision, most in document.get("limits", {}).items()
+    ]
+    return ", ".join(facts) + "." + (f" Limits: {'; '.join(limits)}." if limits else "")
+
+
+def rows(contests: list[dict[str, Any]]) -> str:
+    """One table for all contests of a group, with the columns that some way of it has."""
+    ways = [(contest, way, timing) for contest in contests for way, timing in contest["ways"].items()]
+    limited = any("of_limit" in timing for _, _, timing in ways)
+    weighed = any(timing["bytes"] is not None for _, _, timing in ways)
+    head = ["what", "way", "ms", "quartiles", "rounds", "faster"] + ["of limit"] * limited + ["MiB"] * weighed
+    lines = [head, ["---"] * len(head)]
+    for contest, way, timing in ways:
+        line = [
+            contest["name"] + (f" (sdpa: {contest['sdpa']})" if "sdpa" in contest and way == "sdpa" else ""),
+            f"{way} \\*" if way == contest["chosen"] else way,
+            milliseconds(timing["median"]),
+            f"{milliseconds(timing['low'])}–{milliseconds(timing['high'])}",
+            str(timing["rounds"]),
+            f"{timing['speedup']:.2f}×",
+        ]
+        if limited:
+            line.append(f"{timing['of_limit']:.0%}" if "of_limit" in timing else "")
+        if weighed:
+            line.append("" if timing["bytes"] is None else f"{timing['bytes'] / 2**20:,.0f}")
+        lines.append(line)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.1f}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(HERE / "results"))
+    print(f"written: {PAGE}")
