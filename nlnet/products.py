@@ -39,7 +39,7 @@ def linear(
 def product(a: Float[Tensor, "B N K"], b: Float[Tensor, "B M K"]) -> Float[Tensor, "B N M"]:
     """a bᵀ of each item, as `a @ b.mT`; differentiable to any order. Several items are left to torch, which batches."""
     if len(a) == 1:
-        return linear(a[0], b[0], None)[None]
+        return linear(a.squeeze(0), b.squeeze(0), None).unsqueeze(0)  # a[0] would copy its gradient
     return a @ b.mT
 
 

@@ -117,12 +117,14 @@ def test_blocks_and_networks_run():
             run()
     for contest in block_contests("cpu", torch.float32, ((1, 8, 6, 6),), lambda shape, pairwise: None):
         assert contest.baseline == "ours"
-    inference, step = network_contests("cpu", name="i3d_mini_nl1", clip=(2, 8, 32, 32), compiled=False)
+    inference, *steps = network_contests("cpu", name="i3d_mini_nl1", clip=(2, 8, 32, 32), compiled=False)
     expected = inference.ways["float32 by channels"]()
     for way, run in inference.ways.items():
         if "bf16" not in way:  # see docs/log.md for bf16 on the CPU
             torch.testing.assert_close(run(), expected, rtol=1e-4, atol=1e-5)
-    step.ways["channels-last"]()
+    for step, clips in zip(steps, (2, 4), strict=True):
+        assert f", {clips} × 8 × 32 × 32" in step.name
+        step.ways["channels-last"]()
 
 
 def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):

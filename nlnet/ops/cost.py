@@ -61,7 +61,9 @@ CPU = Rates(
     wide=256,
     half=0.45,
 )
-ACCELERATOR = Rates(map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, kept_half=0, tiles=None, wide=0, half=0.5)
+ACCELERATOR = Rates(
+    map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, kept_half=0, tiles=None, wide=0, half=0.5
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The network: inference and a training step, beside the same network as eager float32 code by channels."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -21,7 +21,7 @@ Clip = tuple[int, int, int, int]
 def network_contests(
     device: str, *, name: str = "i3d_r50_nl5", clip: Clip = (1, 8, 224, 224), compiled: bool = True
 ) -> Iterator[Contest]:
-    """Inference, then training, of one network.
+    """Inference, then training, of one network; training also with twice the clips, among which the weights' part is half.
 
     Args:
         compiled: whether the compiled ways take part: compiling takes about half a minute each.
@@ -32,14 +32,27 @@ def network_contests(
     plain = create_model(name, num_classes=400, variant="8x8").to(device)
     rows = create_model(name, num_classes=400, variant="8x8").to(device, memory_format=ROWS)  # type: ignore[call-overload]
     rows.load_state_dict(plain.state_dict())
-    title = f"{name}, {batch} × {' × '.join(map(str, grid))}"
     flops = 2.0 * batch * count(plain, (grid[0], grid[1], grid[2])).macs
     ways = inference(plain, rows, x, compiled=compiled)
-    yield Contest(name=f"inference, {title}", ways=ways, chosen="channels-last", work=_work(ways, flops))
-    ways = training(plain, rows, x)
     yield Contest(
-        name=f"training, {title}", ways=ways, memory=True, chosen="channels-last", work=_work(ways, 3 * flops)
+        name=f"inference, {_title(name, batch, grid)}",
+        ways=ways,
+        chosen="channels-last",
+        work=_work(ways, flops),
     )
+    for times in (1, 2):
+        ways = training(plain, rows, x.repeat(times, 1, 1, 1, 1))
+        yield Contest(
+            name=f"training, {_title(name, times * batch, grid)}",
+            ways=ways,
+            memory=True,
+            chosen="channels-last",
+            work=_work(ways, 3 * times * flops),
+        )
+
+
+def _title(name: str, batch: int, grid: Sequence[int]) -> str:
+    return f"{name}, {batch} × {' × '.join(map(str, grid))}"
 
 
 def _work(ways: Iterable[str], flops: float) -> dict[str, Work]:
