@@ -2,7 +2,8 @@
 
 Counted, not guessed: the tensors saved by a training-mode forward pass on the meta device, each storage once, in the
 network's own dtype. Non-local softmax counts as its fused kernels keep it (θ, φ, g and y, never the N×M map). Not
-counted: the clip's decoding, weights, gradients, momentum, and the passing buffers of single operations.
+counted: the clip's decoding, weights, gradients, momentum, the passing buffers of single operations, and what
+softmax keeps of a map on the CPU (`nlnet.ops.tiled.KEPT` times the four).
 """
 
 from collections.abc import Iterator
