@@ -38,7 +38,8 @@ def linear(
 
 def product(a: Float[Tensor, "B N K"], b: Float[Tensor, "B M K"]) -> Float[Tensor, "B N M"]:
     """a bᵀ of each item, as `a @ b.mT`; differentiable to any order. Several items are left to torch, which batches."""
-    if len(a) == 1:
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # then their number may be a symbol
+    if not traced and len(a) == 1:
         return linear(a.squeeze(0), b.squeeze(0), None).unsqueeze(0)  # a[0] would copy its gradient
     return a @ b.mT
 
