@@ -21,13 +21,13 @@ TITLES = {
 PREFACE = """# Benchmarks
 
 Made by `python benchmarks/publish.py` from `benchmarks/results/*.json`, which these commands write on a machine that does
-nothing else (a CPU with 2 cores takes 25 minutes for all of them):
+nothing else (a CPU with 2 cores takes half an hour for all of them):
 
 ```bash
-nlnet bench op --out benchmarks/results/operation-cpu.json     # likewise growth, network, loader, test
-nlnet bench op --precision bf16 --out benchmarks/results/operation-cpu-bf16.json
-pip install -c constraints.txt '.[video]' mmcv-lite            # the block beside mmcv's
-python benchmarks/peers.py --out benchmarks/results/peers-cpu.json
+nlnet bench op --seconds 2.5 --out benchmarks/results/operation-cpu.json   # likewise growth, network (30 s), loader, test
+nlnet bench op --seconds 2.5 --precision bf16 --out benchmarks/results/operation-cpu-bf16.json
+pip install -c constraints.txt '.[video]' mmcv-lite   # the block beside mmcv's
+python benchmarks/peers.py --seconds 8 --out benchmarks/results/peers-cpu.json
 nlnet bench all --device cuda --precision bf16 --out benchmarks/results/all-cuda-bf16.json   # on a GPU: not run yet
 ```
 
