@@ -223,14 +223,15 @@ def test_transforms_take_the_way_they_can_follow():
 
 
 def test_torchs_counter_counts_it():
-    """Two products forward, five backward: three of D, two of C."""
+    """Two products forward, five backward: three of D, two of C; one of D less where the tiles were kept."""
     inputs = drawn(2, 9, 7, 4, 3, dtype=torch.float32)
-    with FlopCounterMode(display=False) as counter:
-        y = softmax_tiled(*inputs, scale=1.0)
-        forward = counter.get_total_flops()
-        y.sum().backward()
-    assert forward == 2 * 2 * 9 * 7 * (4 + 3)
-    assert counter.get_total_flops() - forward == 2 * 2 * 9 * 7 * (3 * 4 + 2 * 3)
+    for kept, again in ((0.0, 3), (3.0, 2)):
+        with FlopCounterMode(display=False) as counter:
+            y = softmax_tiled(*inputs, scale=1.0, kept=kept)
+            forward = counter.get_total_flops()
+            y.sum().backward()
+        assert forward == 2 * 2 * 9 * 7 * (4 + 3)
+        assert counter.get_total_flops() - forward == 2 * 2 * 9 * 7 * (again * 4 + 2 * 3)
 
 
 def test_nothing_in_nothing_out():

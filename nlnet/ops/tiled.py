@@ -233,8 +233,21 @@ def _flops(theta: Size, phi: Size, g: Size, *_: Any, **__: Any) -> int:
 
 
 @register_flop_formula(torch.ops.nlnet.softmax_by_tiles_backward)
-def _flops_backward(dy: Size, theta: Size, phi: Size, g: Size, *_: Any, **__: Any) -> int:
-    return 2 * theta[0] * theta[1] * phi[1] * (3 * theta[2] + 2 * g[2])
+def _flops_backward(
+    dy: Size,
+    theta: Size,
+    phi: Size,
+    g: Size,
+    y: Size,
+    shift: Size,
+    total: Size,
+    tiles: list[Size],
+    *_: Any,
+    **__: Any,
+) -> int:
+    pairs = theta[0] * theta[1] * phi[1]
+    made = pairs - sum(keys * queries for keys, queries in tiles)
+    return 2 * pairs * 2 * (theta[2] + g[2]) + 2 * made * theta[2]
 
 
 torch.library.register_autograd("nlnet::softmax_by_tiles", _differentiate, setup_context=_remember)
