@@ -34,7 +34,7 @@ nlnet bench all --device cuda --precision bf16 --out benchmarks/results/all-cuda
 Ways take turns, so that a busy machine slows all of them alike. `ms` is the median, then the quartiles; "faster" is the median
 of the ratios of neighbouring runs to the first way of the contest: above 1 is faster than it. "of limit" is the share of the roofline: the
 longer of the way's own products at the rate of one large product, and of its inputs, outputs and gradients at the rate of
-one large copy, both measured in the same process. MiB is the most that a run holds beyond what the process held before.
+one large copy, both measured in the same process. (`tiled` is counted as keeping no tile; where it keeps all, that is a seventh too much.) MiB is the most that a run holds beyond what the process held before.
 \\* is what is taken unless asked otherwise. Where the losses come from is in [log.md](log.md); the cost rule is in [math.md](math.md).
 """
 

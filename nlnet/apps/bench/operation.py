@@ -25,7 +25,7 @@ SHAPES: tuple[Shape, ...] = (
     (16, 49, 49, 64),  # many small problems
 )
 PASSES = {"definition": 3.0, "tiled": 3.5, "sdpa": 3.5, "reassociated": 3.0, "sorted": 3.0}
-"""Forward and backward, in forward passes: those of softmax that keep no map make it twice."""
+"""Forward and backward, in forward passes: those of softmax that keep no map make it twice (tiles that are kept count too)."""
 GROWTH = (3136, 6272, 12544, 25088, 50176, 100352, 200704, 401408)
 """N of the growth series; M is a quarter of it."""
 
