@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # a process a core, one thread each; the tests of a file stay together
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-CHECKED := nlnet.products,nlnet.ops,nlnet.norms,nlnet.block,nlnet.surgery,nlnet.attention,nlnet.vitals,nlnet.models,nlnet.data,beartype.beartype
+CHECKED := nlnet.layers,nlnet.ops,nlnet.axes,nlnet.block,nlnet.insertion,nlnet.attention.observe,nlnet.block_stats,nlnet.models,nlnet.weights,nlnet.zoo,nlnet.compatibility,nlnet.data,beartype.beartype
 
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
 
@@ -33,7 +33,7 @@ test: setup
 	$(PYTEST) -m "not unhooked and not slow" --jaxtyping-packages=$(CHECKED)
 	$(PYTEST) -m "unhooked and not slow"
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || test -n "$$NLNET_CHROMIUM" || \
-	  echo 'SKIPPED: tests/test_explorer_page.py, the explorer in a browser: no Chromium here (apt-get install chromium)'
+	  echo 'SKIPPED: tests/apps/explorer/test_explorer_page.py, the explorer in a browser: no Chromium here (apt-get install chromium)'
 
 # One after the other: some of these measure time and memory, on a machine that does nothing else.
 test-slow: setup

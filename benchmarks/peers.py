@@ -17,8 +17,8 @@ from torch import nn
 
 from nlnet.apps.bench.block import Shape, block_contests
 from nlnet.apps.bench.command import DTYPES, heading, record, show
-from nlnet.apps.bench.race import race
-from nlnet.engine.rundir import write_json
+from nlnet.apps.bench.side_by_side import race
+from nlnet.engine.runs.atomic_write import write_json
 
 
 def mmcvs(shape: Shape, pairwise: str) -> nn.Module | None:

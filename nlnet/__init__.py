@@ -8,24 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nlnet.attention import attention_row as attention_row
-    from nlnet.attention import observe as observe
+    from nlnet.attention.observe import attention_row as attention_row
+    from nlnet.attention.observe import observe as observe
     from nlnet.block import NonLocalBlock as NonLocalBlock
-    from nlnet.models.zoo import create_model as create_model
-    from nlnet.models.zoo import list_models as list_models
+    from nlnet.insertion.insert import insert_nonlocal as insert_nonlocal
+    from nlnet.models.names import list_models as list_models
     from nlnet.ops import nonlocal_operation as nonlocal_operation
-    from nlnet.surgery import insert_nonlocal as insert_nonlocal
+    from nlnet.zoo import create_model as create_model
 
 __version__ = "0.1.0"
 
 _HOME = {
     "NonLocalBlock": "nlnet.block",
-    "attention_row": "nlnet.attention",
-    "create_model": "nlnet.models.zoo",
-    "insert_nonlocal": "nlnet.surgery",
-    "list_models": "nlnet.models.zoo",
+    "attention_row": "nlnet.attention.observe",
+    "create_model": "nlnet.zoo",
+    "insert_nonlocal": "nlnet.insertion.insert",
+    "list_models": "nlnet.models.names",
     "nonlocal_operation": "nlnet.ops",
-    "observe": "nlnet.attention",
+    "observe": "nlnet.attention.observe",
 }
 __all__ = list(_HOME)
 

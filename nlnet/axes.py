@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nlnet.precision import without_autocast
+from nlnet.layers.autocast import without_autocast
 
 AXES = {1: ("time", "spacetime"), 2: ("space", "spacetime"), 3: ("space", "time", "spacetime")}
 GRIDS = {1: "T", 2: "H, W", 3: "T, H, W"}

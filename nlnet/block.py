@@ -6,11 +6,8 @@ Letters: B batch, C channels of the map, d inner channels, D channels compared (
 N query and M key positions of one problem.
 """
 
-import difflib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Float
@@ -18,46 +15,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nlnet.axes import AXES, GRIDS, Axes, KeyPool, Positions
-from nlnet.norms import NORMS, FrozenAffine, create_norm, folded, has_trainable_scale
+from nlnet.block_options import CONVENTIONS, DEFAULTS, BlockOptions, check_name, spelled_out, with_defaults
+from nlnet.errors import NlnetError
+from nlnet.layers.autocast import without_autocast
+from nlnet.layers.norms import NORMS, FrozenAffine, create_norm, folded, has_trainable_scale
+from nlnet.layers.pointwise import by_rows, pointwise
 from nlnet.ops import nonlocal_operation
-from nlnet.ops.cost import ALGORITHMS
-from nlnet.ops.reference import affinity
-from nlnet.pointwise import by_rows, pointwise
-from nlnet.precision import without_autocast
-
-OPERATORS = {
-    "gaussian": "softmax",
-    "embedded_gaussian": "softmax",
-    "dot_product": "dot_product",
-    "concatenation": "concatenation",
-}
-"""The paper's four names (§3.2) and the operator behind each."""
+from nlnet.ops.algorithms import ALGORITHMS
+from nlnet.ops.reference import OPERATORS, PAIRWISE, Operator, affinity
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOL_POSITIONS = ("before", "after")
 INITS = ("he", "normal")
 NORMAL_STD = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class Convention:
-    """The points in which the paper, its released code and the popular ports differ."""
-
-    pool_position: str
-    """Keys are pooled "before" φ and g or "after"; max and linear do not commute: weights do not transfer."""
-    scaled: bool
-    """Whether the embedded Gaussian's softmax has the temperature 1/√d; nothing else ever has one."""
-    init: str
-    """Of θ, φ, g, W_z and w_f: "he" or "normal"; biases start at zero either way."""
-    bias_before_norm: bool
-    """Whether W_z has a bias when a norm follows it; without a norm it always has one."""
-
-
-CONVENTIONS = {
-    "paper": Convention(pool_position="after", scaled=False, init="he", bias_before_norm=True),
-    "released": Convention(pool_position="before", scaled=True, init="normal", bias_before_norm=True),
-    "mmcv": Convention(pool_position="after", scaled=True, init="normal", bias_before_norm=False),
-}
 
 
 class NonLocalBlock(nn.Module):
@@ -76,24 +46,12 @@ class NonLocalBlock(nn.Module):
         in_channels: C.
         inner_channels: d; default C/2, at least 1.
         ndim: axes of the map: 1 (T), 2 (H, W), 3 (T, H, W).
-        pairwise: one of the four names above.
-        axis: which positions j a position i sees. "spacetime": all; "space": those of its own frame; "time":
-            those of its own location (Table 2d). In 2-D "space" is "spacetime", in 1-D "time" is.
-        subsample: max-pool the keys by 2 in space (`KeyPool`; §3.3). In 3-D with axis "time" nothing is
-            pooled, because every location is a problem of its own.
-        groups: split T into this many runs of T/groups frames that do not see each other (long clips).
-        norm: after W_z only, a kind of `create_norm`.
-        convention: "paper", "released" or "mmcv": what the next four arguments are when None. Its 1/√d is for
-            the embedded Gaussian alone: the release has no Gaussian, and mmcv's is unscaled.
-        pool_position: "before" φ and g, or "after".
-        scale: s, the softmax temperature or the factor of the dot product.
-        init: "he" is N(0, 2/fan_in) for every weight, "normal" is N(0, 0.01²); biases are 0.
-        out_bias: whether W_z has a bias.
-        algorithm: how the operation is computed, see `nonlocal_operation`; never what it computes.
+        options: see `nlnet.block_options.BlockOptions`: pairwise, axis, subsample, groups, norm, convention,
+            pool_position, scale, init, out_bias, algorithm.
 
     Raises:
-        ValueError: an unknown name, a size below 1, an axis or groups that `ndim` does not have; in forward, a
-            map whose axes, channels or frames (not divisible by `groups`) do not fit.
+        NlnetError: a ValueError for an unknown name, a size below 1, an axis or groups that `ndim` does not have; in
+            forward, for frames that `groups` do not divide. ValueError: in forward, a map of other axes or channels.
     """
 
     def __init__(
@@ -102,59 +60,52 @@ class NonLocalBlock(nn.Module):
         inner_channels: int | None = None,
         *,
         ndim: int = 3,
-        pairwise: str = "embedded_gaussian",
-        axis: str = "spacetime",
-        subsample: bool = True,
-        groups: int = 1,
-        norm: str = "batch",
-        convention: str = "paper",
-        pool_position: str | None = None,
-        scale: float | None = None,
-        init: str | None = None,
-        out_bias: bool | None = None,
-        algorithm: str = "auto",
+        **options: Unpack[BlockOptions],
     ) -> None:
         super().__init__()
+        given = with_defaults(options, type(self).__name__)
         inner_channels = max(1, in_channels // 2) if inner_channels is None else inner_channels
         _check_size("in_channels", in_channels)
         _check_size("inner_channels", inner_channels)
-        _check_size("groups", groups)
+        _check_size("groups", given["groups"])
         if ndim not in AXES:
-            raise ValueError(f"ndim: got {ndim}, expected 1 (T), 2 (H, W) or 3 (T, H, W)")
-        _check_name("pairwise", pairwise, OPERATORS)
-        _check_name("axis", axis, AXES[3])
-        _check_name("norm", norm, NORMS)
-        _check_name("convention", convention, CONVENTIONS)
-        _check_name("algorithm", algorithm, ("auto", *ALGORITHMS[OPERATORS[pairwise]]))
-        defaults = CONVENTIONS[convention]
-        pool_position = defaults.pool_position if pool_position is None else pool_position
-        init = defaults.init if init is None else init
-        _check_name("pool_position", pool_position, POOL_POSITIONS)
-        _check_name("init", init, INITS)
+            raise NlnetError(f"ndim: got {ndim}, expected 1 (T), 2 (H, W) or 3 (T, H, W)")
+        check_name("pairwise", given["pairwise"], PAIRWISE)
+        check_name("axis", given["axis"], AXES[3])
+        check_name("norm", given["norm"], NORMS)
+        check_name("convention", given["convention"], CONVENTIONS)
+        function = PAIRWISE[given["pairwise"]]
+        formula = OPERATORS[function.operator]
+        check_name("algorithm", given["algorithm"], ("auto", *ALGORITHMS[function.operator]))
+        convention = CONVENTIONS[given["convention"]]
+        pool_position = given["pool_position"] or convention.pool_position
+        init = given["init"] or convention.init
+        check_name("pool_position", pool_position, POOL_POSITIONS)
+        check_name("init", init, INITS)
+        scale, out_bias, norm = given["scale"], given["out_bias"], given["norm"]
         if scale is None:
-            scale = inner_channels**-0.5 if defaults.scaled and pairwise == "embedded_gaussian" else 1.0
+            scale = inner_channels**-0.5 if convention.scaled and function.scaled else 1.0
         if not math.isfinite(scale):
-            raise ValueError(f"scale: got {scale}, expected a finite number")
-        if pairwise == "concatenation" and scale != 1.0:
-            raise ValueError(
-                f"scale: got {scale} with concatenation, which has none: leave it out, scale w_f"
+            raise NlnetError(f"scale: got {scale}, expected a finite number")
+        if scale != 1.0 and not formula.takes_scale:
+            raise NlnetError(
+                f"scale: got {scale} with {given['pairwise']}, which has none: leave it out, scale w_f"
             )
 
         self.in_channels, self.inner_channels, self.ndim = in_channels, inner_channels, ndim
-        self.pairwise, self.axis, self.groups = pairwise, axis, groups
-        self.subsample, self.pool_position = subsample, pool_position
-        self.norm_kind, self.convention, self.init = norm, convention, init
-        self.scale, self.algorithm = float(scale), algorithm
-        self.out_bias = (norm == "none" or defaults.bias_before_norm) if out_bias is None else out_bias
-        self.axes = Axes(ndim=ndim, axis=axis, groups=groups)
+        self.pairwise, self.axis, self.groups = given["pairwise"], given["axis"], given["groups"]
+        self.subsample, self.pool_position = given["subsample"], pool_position
+        self.norm_kind, self.convention, self.init = norm, given["convention"], init
+        self.scale, self.algorithm = float(scale), given["algorithm"]
+        self.out_bias = (norm == "none" or convention.bias_before_norm) if out_bias is None else out_bias
+        self.axes = Axes(ndim=ndim, axis=self.axis, groups=self.groups)
 
         convolution = CONVOLUTIONS[ndim]
-        embeds = pairwise != "gaussian"
-        self.theta = convolution(in_channels, inner_channels, 1) if embeds else None
-        self.phi = convolution(in_channels, inner_channels, 1) if embeds else None
+        self.theta = convolution(in_channels, inner_channels, 1) if function.embeds else None
+        self.phi = convolution(in_channels, inner_channels, 1) if function.embeds else None
         self.g = convolution(in_channels, inner_channels, 1)
-        self.w_f = nn.Parameter(torch.empty(2 * inner_channels)) if pairwise == "concatenation" else None
-        self.pool = KeyPool(ndim) if subsample and not self.axes.by_location else None
+        self.w_f = nn.Parameter(torch.empty(2 * inner_channels)) if formula.takes_weight else None
+        self.pool = KeyPool(ndim) if self.subsample and not self.axes.by_location else None
         self.W_z = convolution(inner_channels, in_channels, 1, bias=self.out_bias)
         self.norm = create_norm(norm, in_channels, ndim=ndim, zero_init=True)
         self.reset_parameters()
@@ -249,7 +200,7 @@ class NonLocalBlock(nn.Module):
             return affinity(
                 theta.to(dtype),
                 phi.to(dtype),
-                pairwise=OPERATORS[self.pairwise],
+                pairwise=self.pairwise,
                 weight=self.w_f,
                 scale=self.scale,
             )
@@ -307,29 +258,26 @@ class NonLocalBlock(nn.Module):
         everywhere, pooled = queries * problems, keys * problems
         projected = pooled if self.pool_position == "before" else everywhere
         weights = self.in_channels * self.inner_channels
-        pairs = 1 if self.pairwise == "gaussian" else 2  # g and W_z; φ and θ
-        compared = {"gaussian": self.in_channels, "concatenation": 2 * self.inner_channels}
-        per_pair = compared.get(self.pairwise, self.inner_channels) + self.inner_channels
+        function = PAIRWISE[self.pairwise]
+        pairs = 2 if function.embeds else 1  # g and W_z; θ and φ
+        compared = self.compared_channels * OPERATORS[function.operator].compared_per_pair
+        per_pair = compared + self.inner_channels
         return pairs * weights * (projected + everywhere) + queries * pooled * per_pair
+
+    @property
+    def compared_channels(self) -> int:
+        """D: d, or C where positions are compared as they are (Gaussian)."""
+        return self.inner_channels if PAIRWISE[self.pairwise].embeds else self.in_channels
+
+    @property
+    def operator(self) -> Operator:
+        """The formula of f/C."""
+        return OPERATORS[PAIRWISE[self.pairwise].operator]
 
     def settings(self) -> dict[str, Any]:
         """Every argument with its resolved value: `NonLocalBlock(**settings)` is the same block, fresh."""
-        return {
-            "in_channels": self.in_channels,
-            "inner_channels": self.inner_channels,
-            "ndim": self.ndim,
-            "pairwise": self.pairwise,
-            "axis": self.axis,
-            "subsample": self.subsample,
-            "groups": self.groups,
-            "norm": self.norm_kind,
-            "convention": self.convention,
-            "pool_position": self.pool_position,
-            "scale": self.scale,
-            "init": self.init,
-            "out_bias": self.out_bias,
-            "algorithm": self.algorithm,
-        }
+        sizes = {"in_channels": self.in_channels, "inner_channels": self.inner_channels, "ndim": self.ndim}
+        return sizes | {name: self.norm_kind if name == "norm" else getattr(self, name) for name in DEFAULTS}
 
     def extra_repr(self) -> str:
         options = [f"{name}={value}" for name, value in self.settings().items() if "channels" not in name]
@@ -340,7 +288,7 @@ class NonLocalBlock(nn.Module):
             expected = f"(B, {self.in_channels}, {GRIDS[self.ndim]})"
             raise ValueError(f"got a map of shape {shape}, expected {expected}")
         if self.groups > 1 and shape[2] % self.groups != 0:
-            raise ValueError(f"got {shape[2]} frames, expected a multiple of groups = {self.groups}")
+            raise NlnetError(f"got {shape[2]} frames, expected a multiple of groups = {self.groups}")
 
 
 def _together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
@@ -355,12 +303,7 @@ def _together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
 
 def _check_size(argument: str, value: int) -> None:
     if value < 1:
-        raise ValueError(f"{argument}: got {value}, expected at least 1")
+        raise NlnetError(f"{argument}: got {value}, expected at least 1")
 
 
-def _check_name(argument: str, value: str, allowed: Iterable[str]) -> None:
-    allowed = tuple(allowed)
-    if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{argument}: got {value!r}, expected one of {', '.join(allowed)}{hint}")
+spelled_out(NonLocalBlock.__init__)

@@ -4,24 +4,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
-
-COLORS = ("blue", "green", "red")
-
-
-def write_video(path: Path, frames: np.ndarray) -> None:
-    """H.264 in an .mp4; frames (T, H, W, 3) uint8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+from support.color_videos import COLORS, write_video
 
 
 @pytest.fixture(scope="session")

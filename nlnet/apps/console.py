@@ -3,6 +3,7 @@
 Progress goes to stderr and results to stdout, so that `nlnet … --json | …` works.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -105,3 +106,22 @@ class TrainingDisplay:
 def _percentages(record: Mapping[str, Any]) -> str:
     """The metrics of a record, which begin with clip_ or video_."""
     return ", ".join(f"{k} {v:.2f} %" for k, v in record.items() if k.startswith(("clip_", "video_")))
+
+
+def show_failures(reasons: Sequence[str]) -> None:
+    if reasons:
+        OUT.print(f"[yellow]{len(reasons)} videos could not be read and were left out:")
+        for reason in reasons:
+            OUT.print(f"  {reason}", markup=False, highlight=False)
+
+
+def show_missing(paths: Sequence[str]) -> None:
+    if paths:
+        OUT.print(f"[yellow]{len(paths)} videos that the list names are not on the disk and were left out:")
+        for path in paths:
+            OUT.print(f"  {path}", markup=False, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=2))

@@ -16,10 +16,11 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from nlnet.apps.console import ERR, bar
-from nlnet.apps.recipes import recipe_or_file
+from nlnet.apps.recipes.catalogue import recipe_or_file
 from nlnet.engine.config import Config, override
-from nlnet.engine.parent import end_with_parent
-from nlnet.engine.rundir import RunDir, RunError
+from nlnet.engine.runs.directory import RunDir
+from nlnet.engine.signals import end_with_parent
+from nlnet.errors import RunError
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """The miniature's layers are too small for threads: one core a run is fastest, above all on a busy machine."""

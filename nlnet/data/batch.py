@@ -7,7 +7,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from nlnet.data.videolist import Label
+from nlnet.data.video_list import Label
 
 Room = Callable[[tuple[int, ...]], Tensor]
 """uint8 memory of a shape (B, T, H, W, 3), to be written over."""

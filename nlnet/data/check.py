@@ -7,9 +7,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from nlnet.data.decode import VideoError
-from nlnet.data.framefolder import open_video
-from nlnet.data.videolist import VideoItem, VideoList
+from nlnet.data.video.frame_folder import open_video
+from nlnet.data.video.packets import VideoError
+from nlnet.data.video_list import VideoItem, VideoList
 
 AT_ONCE = 8
 """Videos that a process is given at a time; for fewer it is not worth its start."""

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import floor
 from typing import Literal
 
-from nlnet.data.protocols import Protocol, TestProtocol, protocol_of
+from nlnet.data.protocols import EvalProtocol, Protocol, protocol_of
 
 
 def pick(count: int, draw: float) -> int:
@@ -38,13 +38,13 @@ def random_start(num_frames: int, *, length: int, stride: int, draw: float) -> i
     return pick(max(num_frames - length * stride, 0) + 1, draw)
 
 
-def test_starts(
+def eval_starts(
     num_frames: int,
     num_clips: int,
     *,
     length: int,
     stride: int,
-    protocol: Protocol = "released",  # noqa: PT028 (no test case)
+    protocol: Protocol = "released",
 ) -> list[int]:
     """First frames of the K = `num_clips` clips of a test video.
 
@@ -66,14 +66,14 @@ def test_starts(
     return [round(start) if rules.starts == "ends" and num_clips > 1 else floor(start) for start in starts]
 
 
-def test_clips(
+def eval_clips(
     num_frames: int,
     num_clips: int,
     *,
     length: int,
     stride: int,
-    protocol: Protocol = "released",  # noqa: PT028 (no test case)
-    rate: Fraction | None = None,  # noqa: PT028
+    protocol: Protocol = "released",
+    rate: Fraction | None = None,
 ) -> list[list[int]]:
     """Frame numbers of every clip of a test video; `rate` is the video's, frames per second.
 
@@ -88,7 +88,7 @@ def test_clips(
     """
     rules = protocol_of(protocol)
     if rules.frames == "wrap":
-        starts = test_starts(num_frames, num_clips, length=length, stride=stride, protocol=protocol)
+        starts = eval_starts(num_frames, num_clips, length=length, stride=stride, protocol=protocol)
         return [clip_indices(start, length=length, stride=stride, num_frames=num_frames) for start in starts]
     step = (_span(rules, length, stride, rate) - 1) / max(length - 1, 1)
     return [
@@ -98,11 +98,10 @@ def test_clips(
 
 
 # pytest collects what is called test_*, also in a module that imports it
-test_starts.__test__ = test_clips.__test__ = False  # type: ignore[attr-defined]
 
 
 def _exact_starts(
-    rules: TestProtocol,
+    rules: EvalProtocol,
     num_frames: int,
     num_clips: int,
     length: int,
@@ -126,7 +125,7 @@ def _exact_starts(
     return [room / 2]
 
 
-def _span(rules: TestProtocol, length: int, stride: int, rate: Fraction | None = None) -> Fraction:
+def _span(rules: EvalProtocol, length: int, stride: int, rate: Fraction | None = None) -> Fraction:
     """How many frames of the video a clip takes."""
     if rules.span == "frames":
         return Fraction((length - 1) * stride + 1)

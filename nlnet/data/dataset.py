@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nlnet.data.batch import Sample
-from nlnet.data.clips import clip_indices, random_start, test_clips
-from nlnet.data.decode import Video, VideoError
-from nlnet.data.framefolder import FrameFolder, open_video
-from nlnet.data.pictures import gathered
+from nlnet.data.clips import clip_indices, eval_clips, random_start
 from nlnet.data.protocols import Protocol
-from nlnet.data.transforms import TestTransform, TrainTransform
-from nlnet.data.videolist import VideoItem, VideoList
+from nlnet.data.transforms import EvalTransform, TrainTransform
+from nlnet.data.video.decode import Video
+from nlnet.data.video.frame_folder import FrameFolder, open_video
+from nlnet.data.video.frames import gathered
+from nlnet.data.video.packets import VideoError
+from nlnet.data.video_list import VideoItem, VideoList
 from nlnet.data.views import Views
 
 
@@ -125,13 +126,11 @@ class TrainClips(Dataset[Sample]):
             return framing(gathered(pictures, len(wanted), lambda picture: picture[:rows, :columns]))
 
 
-class TestViews(Dataset[Views]):
+class EvalViews(Dataset[Views]):
     """All views of a video, `num_clips` clips × the transform's crops: `dataset[index]`.
 
     A video is opened once, and each frame that some view needs is decoded and scaled once, and kept once.
     """
-
-    __test__ = False  # not a test case, whatever its name looks like to pytest
 
     def __init__(
         self,
@@ -140,11 +139,11 @@ class TestViews(Dataset[Views]):
         length: int,
         stride: int,
         num_clips: int,
-        transform: TestTransform,
+        transform: EvalTransform,
         protocol: Protocol = "released",
         cache_bytes: int = 0,
     ) -> None:
-        test_clips(1, num_clips, length=length, stride=stride, protocol=protocol)  # bad numbers are told now
+        eval_clips(1, num_clips, length=length, stride=stride, protocol=protocol)  # bad numbers are told now
         self.videos, self.length, self.stride, self.num_clips = videos, length, stride, num_clips
         self.transform, self.protocol = transform, protocol
         self.cache = FrameCache(cache_bytes)
@@ -166,7 +165,7 @@ class TestViews(Dataset[Views]):
         return Views(index, frames, item.label, tuple(clip[0] for clip in clips), rows, self.transform)
 
     def _clips(self, extent: Extent) -> list[list[int]]:
-        return test_clips(
+        return eval_clips(
             extent.num_frames,
             self.num_clips,
             length=self.length,

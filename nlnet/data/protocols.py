@@ -13,10 +13,8 @@ Protocol = Literal["released", "slowfast", "mmaction2", "single", "paper", "mmac
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestProtocol:
+class EvalProtocol:
     """The rules of one way of testing."""
-
-    __test__ = False  # not a test case, whatever its name looks like to pytest
 
     clips: int
     """Clips of a video, unless told otherwise."""
@@ -39,27 +37,27 @@ class TestProtocol:
     whole map is averaged first and scored once."""
 
 
-PROTOCOLS: dict[Protocol, TestProtocol] = {
+PROTOCOLS: dict[Protocol, EvalProtocol] = {
     # The authors' code: lib/datasets (clip starts, wrap-around), TEST_FULLY_CONV (256 crops, 2×2 grid of softmaxes).
-    "released": TestProtocol(clips=10, crops=3, starts="video"),
+    "released": EvalProtocol(clips=10, crops=3, starts="video"),
     # §4.1 of the paper: "spatially fully-convolutional inference on videos whose shorter side is rescaled to 256",
     # 10 clips "evenly" from the full-length video; where they start is taken from the authors' code.
-    "paper": TestProtocol(clips=10, crops=1, starts="video", crop="whole"),
+    "paper": EvalProtocol(clips=10, crops=1, starts="video", crop="whole"),
     # PySlowFast with a video decoded whole: get_start_end_idx, temporal_sampling, uniform_crop; ResNetBasicHead's
     # average pool has the training crop's kernel and stride 1, then softmax, then the mean over the grid.
-    "slowfast": TestProtocol(clips=10, crops=3, starts="room", frames="spread", rate=30, crop="ends"),
+    "slowfast": EvalProtocol(clips=10, crops=3, starts="room", frames="spread", rate=30, crop="ends"),
     # mmaction2: SampleFrames(test_mode, out_of_bound_opt='loop'), Resize by mmcv, ThreeCrop, I3DHead's global pool.
-    "mmaction2": TestProtocol(clips=10, crops=3, starts="ends", scaled="nearest", head="pool"),
+    "mmaction2": EvalProtocol(clips=10, crops=3, starts="ends", scaled="nearest", head="pool"),
     # The same as its release 1 computes it: the clip's span is (L − 1)·s + 1, so the starts reach s − 1 further.
-    "mmaction2_v1": TestProtocol(
+    "mmaction2_v1": EvalProtocol(
         clips=10, crops=3, starts="ends", span="frames", scaled="nearest", head="pool"
     ),
     # One look at the middle: validation during training, quick checks.
-    "single": TestProtocol(clips=1, crops=1, starts="centre"),
+    "single": EvalProtocol(clips=1, crops=1, starts="centre"),
 }
 
 
-def protocol_of(name: Protocol) -> TestProtocol:
+def protocol_of(name: Protocol) -> EvalProtocol:
     """The description of a named protocol."""
     if name not in PROTOCOLS:
         raise ValueError(f"unknown test protocol {name!r}; expected one of {', '.join(get_args(Protocol))}")

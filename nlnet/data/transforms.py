@@ -124,14 +124,12 @@ class TrainTransform:
 
 
 @dataclass(frozen=True)
-class TestTransform:
+class EvalTransform:
     """Short side to `short_side`, then 1 centre crop or 3 along the longer side: no randomness.
 
     `protocol` decides the rounding of the longer side and the places of the crops. Under `paper` the whole scaled
     frame is the one view of a clip, its shape the video's own; `crop` is then the shorter side.
     """
-
-    __test__ = False  # not a test case, whatever its name looks like to pytest
 
     crop: int
     short_side: int

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from nlnet.data.transforms import TestTransform
-from nlnet.data.videolist import Label
+from nlnet.data.transforms import EvalTransform
+from nlnet.data.video_list import Label
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Views:
     label: Label
     starts: tuple[int, ...] = ()
     rows: tuple[tuple[int, ...], ...] = ()
-    transform: TestTransform | None = None
+    transform: EvalTransform | None = None
     failure: str | None = None
 
     @property

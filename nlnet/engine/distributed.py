@@ -18,16 +18,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nlnet.errors import ProcessError
+
 T = TypeVar("T")
 
 STEP_TIMEOUT = timedelta(minutes=30)
 """How long the processes wait for each other's gradients."""
 MEETING_TIMEOUT = timedelta(days=1)
 """How long they wait for each other's words."""
-
-
-class ProcessError(ValueError):
-    """Another process of the run failed."""
 
 
 @dataclass(frozen=True)

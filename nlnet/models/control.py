@@ -10,8 +10,8 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nlnet.layers.norms import create_norm, has_trainable_scale
 from nlnet.models.resnet import convolution
-from nlnet.norms import create_norm, has_trainable_scale
 
 
 def control_width(channels: int) -> int:

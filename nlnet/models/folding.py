@@ -6,8 +6,8 @@ from itertools import pairwise
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nlnet.layers.norms import FrozenAffine, folded
 from nlnet.models.resnet import VideoResNet
-from nlnet.norms import FrozenAffine, folded
 
 
 def fold(model: VideoResNet) -> VideoResNet:

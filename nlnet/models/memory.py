@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from nlnet.block import OPERATORS, NonLocalBlock
-from nlnet.models.count import on_meta
+from nlnet.block import NonLocalBlock
+from nlnet.models.flops import on_meta
 from nlnet.models.resnet import Triple, VideoResNet
 
 
@@ -97,7 +97,7 @@ def fused_attention(network: nn.Module) -> Iterator[None]:
     blocks = [
         (module, module.algorithm)
         for module in network.modules()
-        if isinstance(module, NonLocalBlock) and OPERATORS[module.pairwise] == "softmax"
+        if isinstance(module, NonLocalBlock) and module.operator.sums_to_one
     ]
     for module, algorithm in blocks:
         module.algorithm = "tiled" if algorithm in ("auto", "sdpa") else algorithm

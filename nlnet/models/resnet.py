@@ -2,7 +2,7 @@
 
 One class serves the 2-D network on stills (a clip of one frame), C2D, I3D 3×1×1, I3D 3×3×3, and every
 depth and width. Parameter names are torchvision's ResNet names, so that ImageNet weights inflate by name
-(`nlnet.models.inflate`). The class knows nothing of non-local blocks: `nlnet.insert_nonlocal` puts them in.
+(`nlnet.weights.load`). The class knows nothing of non-local blocks: `nlnet.insert_nonlocal` puts them in.
 
 Letters: B clips, T frames, H×W pixels, K classes.
 """
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nlnet.axes import max_pool3d
-from nlnet.models.convolution import Convolution
-from nlnet.norms import create_norm, untracked_statistics
+from nlnet.layers.conv3d import Convolution
+from nlnet.layers.norms import create_norm, untracked_statistics
 
 Inflation = Literal["none", "3x1x1", "3x3x3"]
 Padding = Literal["released", "padded", "paper", "mmaction2"]
@@ -145,7 +145,7 @@ class VideoResNet(nn.Module):
         pool2: whether pool2 halves time after res2 (only the ports' "nopool" networks leave it out).
         num_classes: K.
         dropout: probability before the classifier, in training.
-        norm: a kind of `nlnet.norms.create_norm`.
+        norm: a kind of `nlnet.layers.norms.create_norm`.
         width: channels of conv1; stage s has 2^(s-2)·width inner and four times as many outer channels.
         stem_kernel: spatial kernel of conv1.
         stem_pool: whether pool1 exists (only a small network leaves it out).

@@ -1,36 +1,56 @@
-"""The cost rule behind algorithm="auto": what each algorithm computes and holds, and which one it picks, and why.
-
-Costs are in multiply-adds of a matrix product, forward; the other terms are given in that unit:
+"""What the algorithms cost, in the one unit that `auto` compares: multiply-adds of a matrix product, forward.
 
     definition      NM(D + C), or (N + M)D + NMC for concatenation;  + MAP for each of the NM affinities
     reassociated    (N + M)DC
     sorted          (N + M)D + SORTED for each of the (N + M)C values carried;  + LAUNCHES for its many small steps
 
-each times the batch; in half precision re-association costs HALF of that, and a map of softmax is kept only where it is
-tiny, since the definition computes in float32. The dot product and concatenation take the cheaper one. Softmax has no cheaper sum: there the
-definition is taken while the N×M map is small enough to be worth keeping, and `scaled_dot_product_attention` above,
-or on the CPU the tiles, whose products are faster there than the fused kernel's: always in bf16, and in float32 where
-D + C is large and there will be a backward pass.
+each times the batch; in half precision re-association costs HALF of that, since the definition computes in float32
+whatever it is given. Softmax has no cheaper sum: its algorithms do the same products and differ in what they keep. There
+the price is that product, times a factor that says which is faster at this size (`softmax_price`).
 
 The CPU constants are fitted to forward + backward in float32 (docs/math.md has the table and where the rule loses);
 those for accelerators are reasoned from bandwidth and launch time there, not measured.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
-from nlnet.ops.reference import operator_of
+from nlnet.layers.matmul import BF16, FAINT, ONEDNN
 from nlnet.ops.tiled import kept_rows, largest_tile
-from nlnet.products import ONEDNN
 
-ALGORITHMS = {
-    "softmax": ("definition", "tiled", "sdpa"),
-    "dot_product": ("definition", "reassociated"),
-    "concatenation": ("definition", "sorted"),
-}
-"""The algorithms that serve each operator."""
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One call of the operation: theta (batch, queries, compared), phi (batch, keys, compared), g (…, carried)."""
+
+    operator: str
+    batch: int
+    queries: int
+    keys: int
+    compared: int
+    carried: int
+    dtype: torch.dtype
+    device: str
+    """The type: cpu, cuda, …"""
+    backward: bool = True
+    """Whether gradients will be asked for."""
+
+    @property
+    def affinities(self) -> int:
+        return self.batch * self.queries * self.keys
+
+    @property
+    def rows(self) -> int:
+        return self.batch * (self.queries + self.keys)
+
+    @property
+    def half(self) -> bool:
+        return self.dtype.itemsize < 4
+
+    @property
+    def rates(self) -> "Rates":
+        return CPU if self.device == "cpu" else ACCELERATOR
 
 
 @dataclass(frozen=True)
@@ -65,123 +85,107 @@ ACCELERATOR = Rates(
     map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, kept_half=0, tiles=None, wide=0, half=0.5
 )
 
-
-@dataclass(frozen=True)
-class Choice:
-    """What `auto` picks and why; `macs` (forward) and `bytes` (the most held beyond inputs and output, forward and
-    backward, an estimate) of every algorithm that serves the operator."""
-
-    algorithm: str
-    reason: str
-    macs: dict[str, int]
-    bytes: dict[str, int]
+KEEPS, TILES, FUSED = 0.9, 1.0, 1.1
+"""Softmax: the definition where its map is small, tiles where they pay, the fused kernel; elsewhere AVOIDED."""
+AVOIDED = 10.0
 
 
-def choose_algorithm(
-    pairwise: str,
-    *,
-    batch: int,
-    queries: int,
-    keys: int,
-    compared: int,
-    carried: int,
-    dtype: torch.dtype,
-    device: str | torch.device,
-    backward: bool = True,
-) -> Choice:
-    """The algorithm for theta (batch, queries, compared), phi (batch, keys, compared), g (batch, keys, carried).
-
-    `backward` says whether gradients will be asked for.
-    Plain arithmetic on plain numbers, remembered. Raises ValueError for an unknown pairwise.
-    """
-    operator = operator_of(pairwise)
-    kind = torch.device(device).type
-    return _choose(operator, batch, queries, keys, compared, carried, dtype, kind, backward)
+def definition_macs(p: Problem) -> int:
+    return p.affinities * (p.compared + p.carried)
 
 
-def default_algorithm(operator: str) -> str:
-    """What `auto` means while torch.compile or torch.export traces, when sizes may be symbols: the linear memory."""
-    return {"softmax": "sdpa", "dot_product": "reassociated", "concatenation": "sorted"}[operator]
+def concatenation_macs(p: Problem) -> int:
+    """The two halves of w_fᵀ[θ, φ] are one number a position; only the sum over keys is quadratic."""
+    return p.rows * p.compared + p.affinities * p.carried
 
 
-def worth_tiling(
-    queries: int, keys: int, width: int, dtype: torch.dtype, *, backward: bool, rates: Rates = CPU
-) -> bool:
-    """Whether the tiles of softmax are faster than the fused kernel; `width` is D + C."""
-    if rates.tiles is None or queries * keys < rates.tiles:
+def reassociated_macs(p: Problem) -> int:
+    return p.rows * p.compared * p.carried
+
+
+def sorted_macs(p: Problem) -> int:
+    return p.rows * p.compared + 2 * p.rows * p.carried
+
+
+def definition_price(p: Problem) -> float:
+    return definition_macs(p) + p.rates.map * p.affinities
+
+
+def concatenation_price(p: Problem) -> float:
+    return concatenation_macs(p) + p.rates.map * p.affinities
+
+
+def reassociated_price(p: Problem) -> float:
+    return reassociated_macs(p) * (p.rates.half if p.half else 1.0)
+
+
+def sorted_price(p: Problem) -> float:
+    return sorted_macs(p) + p.rates.sorted * p.rows * p.carried + p.rates.launches
+
+
+def softmax_kept_price(p: Problem) -> float:
+    """The definition: the fastest way while the map is small enough to be read again from a cache."""
+    kept = p.rates.kept_half if p.half else p.rates.kept_map
+    return definition_macs(p) * (KEEPS if p.affinities <= kept else AVOIDED)
+
+
+def softmax_tiled_price(p: Problem) -> float:
+    return definition_macs(p) * (TILES if worth_tiling(p) else AVOIDED)
+
+
+def softmax_fused_price(p: Problem) -> float:
+    return definition_macs(p) * FUSED
+
+
+def worth_tiling(p: Problem) -> bool:
+    """Whether the tiles of softmax are faster than the fused kernel: always in bf16, else for wide products that train."""
+    tiles = p.rates.tiles
+    if tiles is None or p.queries * p.keys < tiles:
         return False
-    return dtype == torch.bfloat16 or (dtype == torch.float32 and backward and width >= rates.wide)
+    wide = p.compared + p.carried >= p.rates.wide
+    return p.dtype == torch.bfloat16 or (p.dtype == torch.float32 and p.backward and wide)
 
 
-@lru_cache(maxsize=4096)
-def _choose(
-    operator: str,
-    batch: int,
-    queries: int,
-    keys: int,
-    compared: int,
-    carried: int,
-    dtype: torch.dtype,
-    device: str,
-    backward: bool,
-) -> Choice:
-    rates = CPU if device == "cpu" else ACCELERATOR
-    itemsize = dtype.itemsize
-    macs = _macs(operator, batch, queries, keys, compared, carried)
-    held = _bytes(operator, batch, queries, keys, compared, carried, itemsize)
-    affinities = batch * queries * keys
-    half = itemsize < 4
-    if operator == "softmax":
-        kept = rates.kept_half if half else rates.kept_map
-        algorithm, verdict = "definition", "keeping it is cheaper"
-        if affinities > kept:
-            by_tiles = worth_tiling(queries, keys, compared + carried, dtype, backward=backward, rates=rates)
-            algorithm = "tiled" if by_tiles else "sdpa"
-            verdict = f"making it again is cheaper, {'by tiles' if by_tiles else 'by the fused kernel'}"
-        reason = f"softmax on {device}: the map has {affinities:,} affinities, {kept:,} are worth keeping: {verdict}"
-        return Choice(algorithm, reason, macs, held)
-    fast = default_algorithm(operator)
-    cost = {"definition": macs["definition"] + rates.map * affinities, fast: float(macs[fast])}
-    if fast == "reassociated" and half:
-        cost[fast] *= rates.half
-    if fast == "sorted":
-        cost[fast] += rates.sorted * batch * (queries + keys) * carried + rates.launches
-    algorithm = min(cost, key=lambda name: cost[name])
-    prices = " against ".join(
-        f"{cost[name] / 1e6:,.1f} M for {name}" for name in sorted(cost, key=lambda n: cost[n])
-    )
-    return Choice(algorithm, f"{operator} on {device}, in multiply-adds: {prices}", macs, held)
+def tiles_compiled(p: Problem) -> bool:
+    """Whether torch.compile's `auto` takes the tiles: where oneDNN's products hold exp, and they pay. Not for export."""
+    if p.device != "cpu" or ONEDNN is None or p.dtype not in FAINT or torch.compiler.is_exporting():
+        return False
+    return (BF16 or p.dtype != torch.bfloat16) and worth_tiling(p)
 
 
-def _macs(operator: str, batch: int, queries: int, keys: int, compared: int, carried: int) -> dict[str, int]:
-    pairs, rows = batch * queries * keys, batch * (queries + keys)
-    if operator == "concatenation":
-        scores = rows * compared
-        return {"definition": scores + pairs * carried, "sorted": scores + 2 * rows * carried}
-    whole = pairs * (compared + carried)
-    if operator == "softmax":
-        return dict.fromkeys(ALGORITHMS["softmax"], whole)
-    return {"definition": whole, "reassociated": rows * compared * carried}
+# The most that an algorithm holds beyond inputs and output, forward and backward, in bytes: estimates.
 
 
-def _bytes(
-    operator: str, batch: int, queries: int, keys: int, compared: int, carried: int, itemsize: int
-) -> dict[str, int]:
-    whole = 2 * batch * queries * keys * itemsize
-    sums = max(itemsize, 4)
-    gradients = batch * keys * (compared + carried) * sums
-    upcast = gradients if itemsize < sums else 0
-    if operator == "softmax":
-        tile = min(batch * queries * keys, largest_tile(keys))
-        kept = batch * keys * kept_rows(queries, keys, compared + carried)
-        padded = batch * (queries + 2 * keys) * abs(compared - carried) * itemsize
-        return {
-            "definition": whole,
-            "tiled": 2 * tile * sums + kept * itemsize + gradients + upcast,
-            "sdpa": batch * queries * 4 + padded,
-        }
-    if operator == "dot_product":
-        return {"definition": whole, "reassociated": 2 * batch * compared * carried * itemsize}
-    tables = 4 * batch * (keys + 1) * carried * sums
-    indices = 12 * batch * (queries + keys) * 8
-    return {"definition": whole, "sorted": tables + indices + upcast}
+def definition_bytes(p: Problem) -> int:
+    return 2 * p.affinities * p.dtype.itemsize
+
+
+def tiled_bytes(p: Problem) -> int:
+    itemsize, sums = p.dtype.itemsize, _sum_size(p)
+    tile = min(p.affinities, largest_tile(p.keys))
+    kept = p.batch * p.keys * kept_rows(p.queries, p.keys, p.compared + p.carried)
+    gradients = p.batch * p.keys * (p.compared + p.carried) * sums
+    return 2 * tile * sums + kept * itemsize + gradients + (gradients if itemsize < sums else 0)
+
+
+def fused_bytes(p: Problem) -> int:
+    """One logsumexp a query, and zeros that make D and C alike."""
+    padded = p.batch * (p.queries + 2 * p.keys) * abs(p.compared - p.carried) * p.dtype.itemsize
+    return p.batch * p.queries * 4 + padded
+
+
+def reassociated_bytes(p: Problem) -> int:
+    return 2 * p.batch * p.compared * p.carried * p.dtype.itemsize
+
+
+def sorted_bytes(p: Problem) -> int:
+    sums = _sum_size(p)
+    tables = 4 * p.batch * (p.keys + 1) * p.carried * sums
+    indices = 12 * p.rows * 8
+    upcast = p.batch * p.keys * (p.compared + p.carried) * sums if p.dtype.itemsize < sums else 0
+    return tables + indices + upcast
+
+
+def _sum_size(p: Problem) -> int:
+    """Bytes of a number that sums are kept in: float32 or wider."""
+    return max(p.dtype.itemsize, 4)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nlnet.products import product
+from nlnet.layers.matmul import product
 
 
 def softmax_sdpa(

@@ -4,12 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nlnet.ops.cost import ALGORITHMS, choose_algorithm, default_algorithm, worth_tiling
-from nlnet.ops.exact import concatenation_sorted, dot_product_reassociated, softmax_sdpa
-from nlnet.ops.reference import definition, operator_of
-from nlnet.ops.tiled import softmax_tiled
-from nlnet.precision import without_autocast
-from nlnet.products import fuses
+from nlnet.errors import NlnetError, did_you_mean
+from nlnet.layers.autocast import without_autocast
+from nlnet.ops.algorithms import ALGORITHMS, cheapest, traced
+from nlnet.ops.cost import Problem
+from nlnet.ops.reference import OPERATORS, operator_of
 
 
 def nonlocal_operation(
@@ -38,57 +37,43 @@ def nonlocal_operation(
     under autocast theta and phi may differ from g in dtype and are brought to it. B = 0 and N = 0 are fine; M = 0 is
     not, for there is nothing to average.
 
-    While torch.compile or torch.export traces, "auto" is `default_algorithm`, since sizes may be symbols then; but
-    torch.compile for the CPU takes "tiled" for softmax where the maps are large.
+    While torch.compile or torch.export traces, sizes may be symbols, and "auto" takes the first entry of the table
+    (`nlnet.ops.algorithms`) that compiles: the one with linear memory.
     Every algorithm but "sdpa" can be differentiated twice.
 
-    Raises ValueError, with what was got and expected, for shapes, dtypes or devices that do not fit, an unknown
-    pairwise or algorithm, an algorithm that does not serve the pairwise, and a missing or superfluous weight.
+    Raises ValueError, with what was got and expected, for shapes, dtypes or devices that do not fit and for a missing
+    or superfluous weight; NlnetError, which is one, for an unknown pairwise or algorithm, and for an algorithm that
+    does not serve the pairwise, the device or the dtype.
     """
     operator = operator_of(pairwise)
     _check_tensors(theta, phi, g)
     _check_weight(operator, weight, scale, theta)
-    if algorithm != "auto" and algorithm not in ALGORITHMS[operator]:
-        raise ValueError(
+    table = ALGORITHMS[operator]
+    if algorithm != "auto" and algorithm not in table:
+        raise NlnetError(
             f"algorithm {algorithm!r} does not serve pairwise {pairwise!r}; "
-            f"expected 'auto' or one of {', '.join(map(repr, ALGORITHMS[operator]))}"
+            f"expected 'auto' or one of {', '.join(map(repr, table))}{did_you_mean(algorithm, table)}"
         )
-    if algorithm == "auto":
-        algorithm = _choose(operator, theta, phi, g)
-    with without_autocast(g.device):
-        theta, phi = theta.to(g.dtype), phi.to(g.dtype)
-        if algorithm == "definition":
-            wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (theta, phi, g))
-            return definition(*wide, pairwise=operator, weight=weight, scale=scale).to(g.dtype)
-        if algorithm == "tiled":
-            return softmax_tiled(theta, phi, g, scale=scale)
-        if algorithm == "sdpa":
-            return softmax_sdpa(theta, phi, g, scale=scale)
-        if algorithm == "sorted" and weight is not None:
-            return concatenation_sorted(theta, phi, g, weight=weight)
-        return dot_product_reassociated(theta, phi, g, scale=scale)
-
-
-def _choose(operator: str, theta: Tensor, phi: Tensor, g: Tensor) -> str:
-    batch, queries, compared = theta.shape
-    keys, carried = g.shape[1:]
-    backward = torch.is_grad_enabled() and any(x.requires_grad for x in (theta, phi, g))
-    if torch.compiler.is_compiling():
-        tiles = operator == "softmax" and fuses(theta, phi)
-        if tiles and worth_tiling(queries, keys, compared + carried, g.dtype, backward=backward):
-            return "tiled"
-        return default_algorithm(operator)
-    return choose_algorithm(
-        operator,
-        batch=batch,
-        queries=queries,
-        keys=keys,
-        compared=compared,
-        carried=carried,
+    problem = Problem(
+        operator=operator,
+        batch=g.shape[0],
+        queries=theta.shape[1],
+        keys=g.shape[1],
+        compared=theta.shape[2],
+        carried=g.shape[2],
         dtype=g.dtype,
         device=g.device.type,
-        backward=backward,
-    ).algorithm
+        backward=torch.is_grad_enabled() and any(x.requires_grad for x in (theta, phi, g)),
+    )
+    if algorithm == "auto":
+        algorithm = traced(problem) if torch.compiler.is_compiling() else cheapest(problem).algorithm
+    elif not table[algorithm].serves(problem):
+        raise NlnetError(
+            f"algorithm {algorithm!r} serves {table[algorithm].where}; got {g.dtype} on {g.device}: take 'auto'"
+        )
+    # Autocast would round sums that have to stay in float32 and raise others; the algorithms keep their own precision.
+    with without_autocast(g.device):
+        return table[algorithm].run(theta.to(g.dtype), phi.to(g.dtype), g, weight, scale)
 
 
 def _check_tensors(theta: Tensor, phi: Tensor, g: Tensor) -> None:
@@ -133,22 +118,21 @@ def _dtypes(theta: Tensor, phi: Tensor, g: Tensor) -> str:
 
 
 def _check_weight(operator: str, weight: Tensor | None, scale: float, theta: Tensor) -> None:
-    if operator != "concatenation":
+    formula, compared = OPERATORS[operator], theta.shape[2]
+    if not formula.takes_scale and scale != 1.0:
+        raise ValueError(
+            f"got scale={scale} with pairwise {operator!r}, which has none: scale the weight instead"
+        )
+    if not formula.takes_weight:
         if weight is not None:
-            raise ValueError(
-                f"got a weight with pairwise {operator!r}; only 'concatenation' has one: leave it out"
-            )
+            takers = ", ".join(repr(name) for name, other in OPERATORS.items() if other.takes_weight)
+            raise ValueError(f"got a weight with pairwise {operator!r}; only {takers} has one: leave it out")
         return
-    compared = theta.shape[2]
     if weight is None:
-        raise ValueError(f"pairwise 'concatenation' needs weight = w_f of shape ({2 * compared},); got None")
+        raise ValueError(f"pairwise {operator!r} needs weight = w_f of shape ({2 * compared},); got None")
     if tuple(weight.shape) != (2 * compared,):
         raise ValueError(f"got weight {tuple(weight.shape)}; expected (2D,) = ({2 * compared},)")
     if weight.device != theta.device or not weight.is_floating_point():
         raise ValueError(
             f"got weight {weight.dtype} on {weight.device}; expected floating point on {theta.device}, as theta"
-        )
-    if scale != 1.0:
-        raise ValueError(
-            f"got scale={scale} with pairwise 'concatenation', which has none: scale the weight instead"
         )

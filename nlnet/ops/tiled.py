@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Size, Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from nlnet.products import FAINT, exp_product, fuses, linear, product, scaled_product
+from nlnet.layers.matmul import FAINT, exp_product, fuses, linear, product, scaled_product
 
 TILE, ROWS = 1 << 21, 512
 """Most affinities that the tiled softmax holds at once, unless so many rows of M keys are more."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from nlnet.apps.bench.race import Contest
+from nlnet.apps.bench.side_by_side import Contest
 from nlnet.block import CONVOLUTIONS, NonLocalBlock
-from nlnet.norms import BATCH_NORMS
+from nlnet.layers.norms import BATCH_NORMS
 from nlnet.ops.reference import definition
 
 Shape = tuple[int, ...]

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from nlnet.apps.bench.limits import limits
-from nlnet.apps.bench.race import MIB, Contest, Timing, race
+from nlnet.apps.bench.roofline import limits
+from nlnet.apps.bench.side_by_side import MIB, Contest, Timing, race
 from nlnet.apps.console import ERR, OUT, table
-from nlnet.engine.config import Config, ConfigError
-from nlnet.engine.passport import passport
-from nlnet.engine.rundir import write_json
+from nlnet.engine.config import Config
+from nlnet.engine.runs.atomic_write import write_json
+from nlnet.engine.runs.provenance import passport
+from nlnet.errors import ConfigError
 
 GROUPS = ("op", "growth", "block", "network", "loader", "test")
 NONE: Mapping[str, float] = {}
@@ -33,7 +34,7 @@ def run_bench(
     as_json: bool,
 ) -> None:
     """Race the contests of those groups and show them; "all" is every group."""
-    from nlnet.apps.cli import print_json
+    from nlnet.apps.console import print_json
 
     unknown = [name for name in groups if name not in (*GROUPS, "all")]
     if unknown or not groups:
@@ -98,9 +99,9 @@ def contests(group: str, device: str, dtype: torch.dtype, compiled: bool) -> Ite
 
         yield from network_contests(device, compiled=compiled)
     else:
-        from nlnet.apps.bench.loading import loader_contests, test_contests
+        from nlnet.apps.bench.loading import eval_contests, loader_contests
 
-        yield from loader_contests() if group == "loader" else test_contests(Config())
+        yield from loader_contests() if group == "loader" else eval_contests(Config())
 
 
 def shares_of_limits(contest: Contest, timings: Mapping[str, Timing], device: str) -> dict[str, float]:

@@ -10,16 +10,16 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from nlnet.apps.bench.footage import made_videos
-from nlnet.apps.bench.race import Contest
-from nlnet.data import TestTransform, TestViews, TrainClips, TrainTransform, Video
-from nlnet.data.clips import clip_indices, random_start, test_clips
+from nlnet.apps.bench.side_by_side import Contest
+from nlnet.apps.bench.videos import made_videos
+from nlnet.data import EvalTransform, EvalViews, TrainClips, TrainTransform, Video
+from nlnet.data.clips import clip_indices, eval_clips, random_start
 from nlnet.engine.config import Config
+from nlnet.engine.config.inputs import sampling
 from nlnet.engine.distributed import World
-from nlnet.engine.evaluate import build_model, evaluate, score_views, testing_window
-from nlnet.engine.inference import for_testing, test_precision
-from nlnet.engine.loading import sampling
-from nlnet.engine.trainloader import TrainLoader
+from nlnet.engine.evaluation.evaluate import evaluate, score_views
+from nlnet.engine.network import build_model, eval_precision, eval_window, for_testing
+from nlnet.engine.training.loader import TrainLoader
 
 ENCODINGS: Mapping[str, Mapping[str, str]] = {
     "a keyframe where x264 sets one": {},
@@ -73,14 +73,14 @@ def loader_contests(
                 )
 
 
-def test_contests(
+def eval_contests(
     config: Config,
     *,
-    videos: int = 2,  # noqa: PT028 (no test case)
-    num_frames: int = 300,  # noqa: PT028
-    size: tuple[int, int] = (256, 340),  # noqa: PT028
-    num_classes: int = 400,  # noqa: PT028
-    device: torch.device | None = None,  # noqa: PT028
+    videos: int = 2,
+    num_frames: int = 300,
+    size: tuple[int, int] = (256, 340),
+    num_classes: int = 400,
+    device: torch.device | None = None,
 ) -> Iterator[Contest]:
     """The multi-view test of `config`, per video: one decode and the network's scores, one after the other; `evaluate`.
 
@@ -92,18 +92,18 @@ def test_contests(
     model = build_model(config, num_classes).eval().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     length, stride = sampling(config)
     test = config.test
-    network, precision = for_testing(model, test), test_precision(config, test)
-    chosen = test_clips(num_frames, test.clips, length=length, stride=stride, protocol=test.protocol)
+    network, precision = for_testing(model, test), eval_precision(config, test)
+    chosen = eval_clips(num_frames, test.clips, length=length, stride=stride, protocol=test.protocol)
     needed = sorted({number for clip in chosen for number in clip})
     with TemporaryDirectory() as folder:
         made = made_videos(Path(folder), videos, num_frames=num_frames, size=size, options={})
-        views = TestViews(
+        views = EvalViews(
             made,
             length=length,
             stride=stride,
             num_clips=test.clips,
             protocol=test.protocol,
-            transform=TestTransform(test.crop, test.short_side, test.crops, test.protocol),
+            transform=EvalTransform(test.crop, test.short_side, test.crops, test.protocol),
         )[0].clips
         assert views is not None
 
@@ -114,7 +114,7 @@ def test_contests(
                 score_views(
                     network,
                     views,
-                    window=testing_window(model, config, test),
+                    window=eval_window(model, config, test),
                     data=config.data,
                     device=device,
                     precision=precision,
@@ -136,9 +136,6 @@ def test_contests(
                 "workers": config.data.workers,
             },
         )
-
-
-test_contests.__test__ = False  # type: ignore[attr-defined]  # pytest collects what is called test_*
 
 
 class BareClips(Dataset[int]):

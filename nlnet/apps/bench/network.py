@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nlnet.apps.bench.race import Contest, Work
-from nlnet.models import create_model
-from nlnet.models.count import count
+from nlnet.apps.bench.side_by_side import Contest, Work
+from nlnet.models.flops import count
 from nlnet.models.folding import fold
 from nlnet.models.resnet import VideoResNet
+from nlnet.zoo import create_model
 
 ROWS = torch.channels_last_3d
 Clip = tuple[int, int, int, int]

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from nlnet.apps.bench.race import Contest, Work
+from nlnet.apps.bench.side_by_side import Contest, Work
 from nlnet.ops import choose_algorithm, nonlocal_operation
-from nlnet.ops.cost import ALGORITHMS, Choice, default_algorithm
+from nlnet.ops.algorithms import ALGORITHMS, Choice
+from nlnet.ops.reference import OPERATORS
 
 Shape = tuple[int, int, int, int]
 """B, N, M, d."""
@@ -56,7 +57,8 @@ def growth_contests(device: str, dtype: torch.dtype, sizes: tuple[int, ...] = GR
     Softmax, whose time is quadratic, stops where a step takes minutes.
     """
     for operator in ALGORITHMS:
-        algorithm = default_algorithm(operator)
+        held = _auto(operator, (1, sizes[-1], sizes[-1] // 4, 64), device, dtype).bytes
+        algorithm = min(held, key=lambda name: held[name])
         for small, large in zip(sizes, sizes[1:], strict=False):
             if operator == "softmax" and large > 50_000:
                 break
@@ -74,6 +76,7 @@ def training(
 ) -> Callable[[], tuple[Tensor, ...]]:
     """A function that runs forward and backward once. Inputs are made on its first call, the same for everybody."""
     batch, queries, keys, width = shape
+    formula = OPERATORS[operator]
     made: list[Tensor] = []
 
     def run() -> tuple[Tensor, ...]:
@@ -83,14 +86,14 @@ def training(
                 torch.randn(batch, length, width, device=device).to(dtype)
                 for length in (queries, keys, keys, queries)
             )
-            if operator == "concatenation":
+            if formula.takes_weight:
                 made.append(torch.randn(2 * width, device=device))
         leaves = [t.requires_grad_() for t in (*made[:3], *made[4:])]
         y = nonlocal_operation(
             *leaves[:3],
             pairwise=operator,
-            weight=leaves[3] if operator == "concatenation" else None,
-            scale=1.0 if operator == "concatenation" else width**-0.5,
+            weight=leaves[3] if formula.takes_weight else None,
+            scale=width**-0.5 if formula.takes_scale else 1.0,
             algorithm=algorithm,
         )
         return torch.autograd.grad(y, leaves, made[3])

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
+from nlnet.apps.explorer.encoding import byte_rows
 from nlnet.apps.explorer.server import MODULES, page_file
 from nlnet.apps.explorer.session import Session
-from nlnet.apps.explorer.wire import byte_rows
-from nlnet.apps.footage import middle_view
-from nlnet.attention import Observation
-from nlnet.engine.rundir import write_text
+from nlnet.attention.observe import Observation
+from nlnet.engine.evaluation.video_views import middle_view
+from nlnet.engine.runs.atomic_write import write_text
 
 AT_ONCE = 256
 """Positions whose rows are in memory at a time."""

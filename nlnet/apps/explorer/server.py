@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from nlnet.apps.explorer.guard import Guard
 from nlnet.apps.explorer.session import NotHere, Session
 from nlnet.apps.explorer.uploads import LARGEST_FRAMES, UploadRefused, Uploads
-from nlnet.apps.footage import TooLarge, Unreadable
+from nlnet.engine.evaluation.video_views import TooLarge, Unreadable
 
 MODULES = (
     "scene.js",

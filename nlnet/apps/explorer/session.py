@@ -1,6 +1,6 @@
 """What the explorer knows: runs, videos, and for each view of a video what the network made of it.
 
-A view is what `nlnet test` scores: one crop of one clip. It is observed once (`nlnet.attention.observe`); rows of
+A view is what `nlnet test` scores: one crop of one clip. It is observed once (`nlnet.attention.observe.observe`); rows of
 any position are then a product each, so that clicks are answered at once.
 """
 
@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from nlnet.apps.commands import load_network
-from nlnet.apps.explorer.recent import Recent
-from nlnet.apps.explorer.wire import floats, picture_url
-from nlnet.apps.footage import Footage, cut_video, score_view
-from nlnet.attention import Observation, observe
+from nlnet.apps.explorer.encoding import floats, picture_url
+from nlnet.apps.explorer.lru_cache import Recent
+from nlnet.attention.observe import Observation, observe
 from nlnet.data import normalize
 from nlnet.engine.config import Config
-from nlnet.engine.evaluate import EvaluationError
-from nlnet.engine.loading import sampling
-from nlnet.models import VideoResNet
-from nlnet.surgery import nonlocal_blocks
+from nlnet.engine.config.inputs import sampling
+from nlnet.engine.evaluation.video_views import Footage, cut_video, score_view
+from nlnet.engine.network import load_network
+from nlnet.errors import EvaluationError
+from nlnet.insertion.insert import nonlocal_blocks
+from nlnet.models.resnet import VideoResNet
 
 SUGGESTIONS = 5
 

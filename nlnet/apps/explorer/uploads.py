@@ -10,7 +10,7 @@ HEAD_BYTES = 400
 LARGEST_NUMBER = 32
 """Uploads that are kept at a time; each may be as large as the limit."""
 LARGEST_FRAMES = 512 * 10**6
-"""Bytes that the frames of an upload may take (`nlnet.apps.footage.check_size`), however small its file is."""
+"""Bytes that the frames of an upload may take (`nlnet.engine.evaluation.video_views.check_size`), however small its file is."""
 
 
 class UploadRefused(ValueError):

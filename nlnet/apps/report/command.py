@@ -1,0 +1,151 @@
+"""`nlnet report`: a run's curves, the vital signs of its blocks and what its test showed, as a page with pictures."""
+
+from pathlib import Path
+from typing import Any
+
+from nlnet.apps.console import OUT, print_json
+from nlnet.apps.report.figures import (
+    classes_picture,
+    confusion_picture,
+    hardest_picture,
+    training_picture,
+    vitals_picture,
+)
+from nlnet.apps.report.findings import Records, by_block, confusion, hardest, most_confused, of_kind, verdicts
+from nlnet.apps.report.page import page
+from nlnet.engine.config import Config
+from nlnet.engine.evaluation.score_files import SavedScores, read_scores
+from nlnet.engine.runs.atomic_write import write_json, write_text
+from nlnet.engine.runs.directory import RunDir
+from nlnet.errors import ScoresError
+
+HARDEST = 12
+PAIRS = 15
+
+
+def run_report(path: Path, *, out: Path | None, as_json: bool) -> None:
+    """`nlnet report`."""
+    folder = out or path / "report"
+    report = write_report(RunDir(path), folder)
+    if as_json:
+        print_json(report)
+        return
+    for block, found in report["blocks"].items():
+        OUT.print(f"block {block} {found['words']}", markup=False, highlight=False)
+    for line in report["missing"]:
+        OUT.print(f"not in the report: {line}", markup=False, highlight=False)
+    OUT.print(f"report: {folder / 'report.md'}", markup=False, highlight=False)
+
+
+def write_report(run: RunDir, folder: Path) -> dict[str, Any]:
+    """Write report.md, report.json and the pictures under `folder`; the content of report.json.
+
+    What a run lacks is said in it, with the command that adds it. Pictures of an earlier report that this one does
+    not have are removed.
+
+    Raises:
+        RunError: no run directory.
+    """
+    config, classes = run.read_config()
+    records = run.metrics()
+    missing: list[str] = []
+    report: dict[str, Any] = {
+        "run": str(run.path),
+        "model": config.model.name,
+        "classes": len(classes),
+        "iterations": max((r["iteration"] for r in of_kind(records, "train")), default=0),
+        "of": config.schedule.iterations,
+    }
+    pictures = _training(run, config, records, folder, missing, report)
+    scores = run.path / "test" / "scores.safetensors"
+    if not scores.exists():
+        missing.append(
+            f"a test: confusions, classes and the hardest videos; add it with: nlnet test {run.path}"
+        )
+    else:
+        try:
+            saved = read_scores(scores)
+        except ScoresError as error:
+            missing.append(f"the test: {error}")
+        else:
+            pictures |= _test(saved, folder, missing, report)
+    for stale in {"training", "vitals", "confusion", "classes", "hardest"} - pictures:
+        (folder / f"{stale}.png").unlink(missing_ok=True)
+    report |= {"missing": missing, "pictures": sorted(f"{name}.png" for name in pictures)}
+    write_text(folder / "report.md", page(report))
+    write_json(folder / "report.json", report)
+    return report
+
+
+def _training(
+    run: RunDir, config: Config, records: Records, folder: Path, missing: list[str], report: dict[str, Any]
+) -> set[str]:
+    """What metrics.jsonl tells; the pictures made."""
+    pictures = set()
+    checks = of_kind(records, "validation")
+    report["validation"] = dict(checks[-1]) if checks else None
+    report["loss"] = next((r["loss"] for r in reversed(of_kind(records, "train"))), None)
+    report["skipped"] = len(of_kind(records, "skipped"))
+    if of_kind(records, "train"):
+        training_picture(records, folder / "training.png")
+        pictures.add("training")
+    else:
+        missing.append(
+            f"training curves: no iteration is logged yet; go on with: nlnet train --resume {run.path}"
+        )
+    if not checks:
+        missing.append("validation: the run has none; set data.val=PATH in a new `nlnet train`")
+    report["blocks"] = {
+        block: {"state": said.state, "words": said.words, "last": dict(by_block(records)[block][-1])}
+        for block, said in verdicts(records).items()
+    }
+    if report["blocks"]:
+        vitals_picture(records, folder / "vitals.png")
+        pictures.add("vitals")
+    elif "_nl" not in config.model.name:
+        missing.append(f"vital signs: {config.model.name} has no non-local block")
+    elif config.training.vitals_every == 0:
+        missing.append("vital signs: training.vitals_every was 0; set it to 20 in a new `nlnet train`")
+    else:
+        missing.append(
+            f"vital signs of the blocks: {run.metrics_path} has none, the run is older than they are; a new "
+            "`nlnet train` records them"
+        )
+    return pictures
+
+
+def _test(saved: SavedScores, folder: Path, missing: list[str], report: dict[str, Any]) -> set[str]:
+    """What the saved scores tell; the pictures made."""
+    evaluation, rows = saved.evaluation, saved.evaluation.by_class()
+    test: dict[str, Any] = {
+        "videos": len(evaluation.videos),
+        "unread": len(evaluation.failures),
+        "views": saved.test.clips * saved.test.crops,
+        "protocol": saved.test.protocol,
+        "checkpoint": saved.checkpoint,
+        "iteration": saved.iteration,
+        "metrics": evaluation.metrics(),
+    }
+    report["test"] = test
+    name = next((key for key in ("top1", "average_precision") if rows and key in rows[0]), None)
+    if name is None or all(row[name] is None for row in rows):
+        missing.append("confusions, classes and the hardest videos: the test videos have no labels")
+        return set()
+    pictures = {"classes"}
+    classes_picture(rows, name, folder / "classes.png")
+    known = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name])
+    test["by_class"] = {"figure": name, "worst": known[:5], "best": known[:-6:-1]}
+    test["classes_without_videos"] = len(rows) - len(known)
+    if evaluation.multilabel:
+        missing.append(
+            "a confusion matrix: the videos have several classes each; see the precision of each class"
+        )
+    else:
+        matrix = confusion(evaluation)
+        confusion_picture(matrix, evaluation.classes, folder / "confusion.png")
+        pictures.add("confusion")
+        test["confused"] = most_confused(matrix, evaluation.classes, PAIRS)
+    hard = hardest(evaluation, HARDEST)
+    missing += [f"a picture of {reason}" for reason in hardest_picture(hard, folder / "hardest.png")]
+    test["hardest"] = [vars(video) | {"path": str(video.path)} for video in hard]
+    return pictures | {"hardest"}
