@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from the JSON in benchmarks/results: every way that was raced, the losing ones too.
+"""Make docs/benchmarks.md from the JSON files in benchmarks/results, with all ways that were timed, the slow ones too.
 
 python benchmarks/publish.py
 """
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 TITLES = {
     "op": "The operation, forward and backward",
-    "growth": "Growth: a doubling of N and M",
+    "growth": "Growth: N and M doubled",
     "block": "The block beside a plain one, a training step",
     "peers": "The block beside mmcv's, a training step",
     "network": "The network",
@@ -32,37 +32,55 @@ nlnet bench all --device cuda --precision bf16 --out benchmarks/results/all-cuda
 ```
 
 Ways take turns, so that a busy machine slows all of them alike. `ms` is the median, then the quartiles; "faster" is the median
-of the ratios of neighbouring runs to the first way of the contest: above 1 is faster than it. "of limit" is the share of the roofline: the
-longer of the way's own products at the rate of one large product, and of its inputs, outputs and gradients at the rate of
-one large copy, both measured in the same process. (`tiled` is counted as keeping no tile; where it keeps all, that is a seventh too much.) MiB is the most that a run holds beyond what the process held before.
-\\* is what is taken unless asked otherwise. Where the losses come from is in [log.md](log.md); the cost rule is in [math.md](math.md).
+of the ratios of neighbouring runs to the first way of the comparison: above 1 is faster than it. "of limit" is the least time by
+the roofline divided by the measured time: the least time is the longer of the way's own operations at the rate of one large matrix
+product, and of its inputs, outputs and gradients at the rate of one large copy, both measured in the same process. (`tiled` is
+counted as keeping no tile; where it keeps all, that is a seventh too much.) MiB is the peak memory of a run above what the process
+held before. \\* is the default. Where the losses come from is in [log.md](log.md); the cost rule is in [math.md](math.md).
 """
+OLD_NAMES = {
+    "passport": "provenance",
+    "contests": "comparisons",
+    "float32 by channels": "float32, channels-first",
+}
+"""Old names of keys and ways in result files, and the present names."""
 
 
 def page(results: Path) -> str:
-    """The whole document."""
+    """The whole document from a folder of result files."""
     parts = [PREFACE]
     for path in sorted(results.glob("*.json")):
-        document = json.loads(path.read_text())
-        groups = dict.fromkeys(contest["group"] for contest in document["contests"])
+        document = read(path)
+        groups = dict.fromkeys(comparison["group"] for comparison in document["comparisons"])
         for group in groups:
-            contests = [contest for contest in document["contests"] if contest["group"] == group]
+            comparisons = [each for each in document["comparisons"] if each["group"] == group]
             title = f"## {TITLES[group]} ({document['device']}, {precisions(group, document)})"
-            parts.append(f"{title}\n\n{origin(path.name, document)}\n\n{rows(contests)}")
+            parts.append(f"{title}\n\n{origin(path.name, document)}\n\n{rows(comparisons)}")
     return "\n".join(parts)
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Read a result file, with old names replaced by the present ones."""
+
+    def renamed(entry: dict[str, Any]) -> dict[str, Any]:
+        return {OLD_NAMES.get(key, key): value for key, value in entry.items()}
+
+    document: dict[str, Any] = json.loads(path.read_text(), object_hook=renamed)
+    return document
+
+
 def precisions(group: str, document: dict[str, Any]) -> str:
+    """The precisions of a group's results; the networks are measured in both."""
     return "float32 and bf16" if group == "network" else document["precision"]
 
 
 def origin(name: str, document: dict[str, Any]) -> str:
-    """Where the numbers come from, in one paragraph."""
-    passport = document["passport"]
+    """The provenance of a result file in one paragraph: commit, machine, versions, date, load and limits."""
+    made = document["provenance"]
     facts = [
-        f"{name}: commit {passport['commit'][:7]}{passport['commit'][40:]}",
-        f"{passport['machine']}, {document['threads']} threads",
-        f"torch {passport['torch']}, Python {passport['python']}",
+        f"{name}: commit {made['commit'][:7]}{made['commit'][40:]}",
+        f"{made['machine']}, {document['threads']} threads",
+        f"torch {made['torch']}, Python {made['python']}",
         *([f"mmcv-lite {document['mmcv-lite']}"] if "mmcv-lite" in document else []),
         document["started"][:10],
         f"load {document['load_before'][0]:.1f} before and {document['load_after'][0]:.1f} after",
@@ -74,17 +92,18 @@ def origin(name: str, document: dict[str, Any]) -> str:
     return ", ".join(facts) + "." + (f" Limits: {'; '.join(limits)}." if limits else "")
 
 
-def rows(contests: list[dict[str, Any]]) -> str:
-    """One table for all contests of a group, with the columns that some way of it has."""
-    ways = [(contest, way, timing) for contest in contests for way, timing in contest["ways"].items()]
+def rows(comparisons: list[dict[str, Any]]) -> str:
+    """One table for all comparisons of a group, with the columns that at least one way needs."""
+    ways = [(each, way, timing) for each in comparisons for way, timing in each["ways"].items()]
     limited = any("of_limit" in timing for _, _, timing in ways)
     weighed = any(timing["bytes"] is not None for _, _, timing in ways)
     head = ["what", "way", "ms", "quartiles", "rounds", "faster"] + ["of limit"] * limited + ["MiB"] * weighed
     lines = [head, ["---"] * len(head)]
-    for contest, way, timing in ways:
+    for comparison, way, timing in ways:
         line = [
-            contest["name"] + (f" (sdpa: {contest['sdpa']})" if "sdpa" in contest and way == "sdpa" else ""),
-            f"{way} \\*" if way == contest["chosen"] else way,
+            comparison["name"]
+            + (f" (sdpa: {comparison['sdpa']})" if "sdpa" in comparison and way == "sdpa" else ""),
+            f"{way} \\*" if way == comparison["chosen"] else way,
             milliseconds(timing["median"]),
             f"{milliseconds(timing['low'])}–{milliseconds(timing['high'])}",
             str(timing["rounds"]),
@@ -99,6 +118,7 @@ def rows(contests: list[dict[str, Any]]) -> str:
 
 
 def milliseconds(seconds: float) -> str:
+    """A time in ms: whole numbers from 100 on, one decimal below."""
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.1f}"
 
 

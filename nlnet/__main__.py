@@ -1,4 +1,4 @@
-"""`python -m nlnet`, and with it `torchrun … -m nlnet train …`."""
+"""The `nlnet` command as a module: `python -m nlnet`, or `torchrun … -m nlnet train …` for several processes."""
 
 from nlnet.apps.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The non-local block: embed, operate, project, normalise, add (§3.3 of the paper).
+"""The non-local block: embed, apply the operation, project, normalise, add (§3.3 of the paper).
 
     z_i = norm(W_z y_i) + x_i,   y_i = 1/C(x) Σ_j f(x_i, x_j) g(x_j)          (eq. 6 and 1)
 
@@ -17,9 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nlnet.axes import AXES, GRIDS, Axes, KeyPool, Positions
 from nlnet.block_options import CONVENTIONS, DEFAULTS, BlockOptions, check_name, spelled_out, with_defaults
 from nlnet.errors import NlnetError
-from nlnet.layers.autocast import without_autocast
-from nlnet.layers.norms import NORMS, FrozenAffine, create_norm, folded, has_trainable_scale
-from nlnet.layers.pointwise import by_rows, pointwise
+from nlnet.layers.contexts import without_autocast
+from nlnet.layers.folding import folded
+from nlnet.layers.norms import NORMS, FrozenAffine, create_norm, has_trainable_scale
+from nlnet.layers.pointwise import is_channels_last, pointwise
 from nlnet.ops import nonlocal_operation
 from nlnet.ops.algorithms import ALGORITHMS
 from nlnet.ops.reference import OPERATORS, PAIRWISE, Operator, affinity
@@ -31,9 +32,12 @@ NORMAL_STD = 0.01
 
 
 class NonLocalBlock(nn.Module):
-    """z = norm(W_z y) + x over maps (B, C, T), (B, C, H, W) or (B, C, T, H, W); no activation after the sum.
+    """The non-local block, z = norm(W_z y) + x, for maps (B, C, T), (B, C, H, W) or (B, C, T, H, W).
 
-    θ, φ, g and W_z are 1×1×1 convolutions; y_i = 1/C(x) Σ_j f(x_i, x_j) g(x_j), with the four f of §3.2:
+        block = nlnet.NonLocalBlock(64, pairwise="dot_product")
+        z = block(torch.randn(2, 64, 4, 14, 14))        # (2, 64, 4, 14, 14)
+
+    There is no activation after the sum. θ, φ, g and W_z are 1×1×1 convolutions; y_i = 1/C(x) Σ_j f(x_i, x_j) g(x_j), with the four f of §3.2:
 
         gaussian            exp(s·x_iᵀx_j)          softmax over keys; no θ, φ: all C channels are compared
         embedded_gaussian   exp(s·θ_iᵀφ_j)          softmax over keys
@@ -130,6 +134,7 @@ class NonLocalBlock(nn.Module):
         nn.init.normal_(weight, std=(2 / fan_in) ** 0.5 if self.init == "he" else NORMAL_STD)
 
     def forward(self, x: Float[Tensor, "B C *grid"]) -> Float[Tensor, "B C *grid"]:
+        """z, in the shape, dtype and memory layout of x."""
         self._check_shape(tuple(x.shape))
         grid = tuple(x.shape[2:])
         problems = self.axes.problems(grid)
@@ -143,18 +148,20 @@ class NonLocalBlock(nn.Module):
             scale=self.scale,
             algorithm=self.algorithm,
         )
-        rows = by_rows(x)
+        channels_last = is_channels_last(
+            x
+        )  # W_z writes its output in the layout of x, so that the sum below copies nothing
         y = self.axes.to_map(y, grid)
         fixed = self._fixed_norm()
-        if fixed is not None:
-            z = pointwise(y, *folded(self.W_z.weight, self.W_z.bias, fixed), rows=rows)
+        if fixed is not None:  # folded into W_z: one pass over the map less
+            z = pointwise(y, *folded(self.W_z.weight, self.W_z.bias, fixed), channels_last=channels_last)
         else:
-            z = self.norm(pointwise(y, self.W_z.weight, self.W_z.bias, rows=rows))
-        # a norm may leave half precision (autocast); x comes first so that the sum keeps its memory format
+            z = self.norm(pointwise(y, self.W_z.weight, self.W_z.bias, channels_last=channels_last))
+        # Under autocast a norm returns float32. x comes first because a sum takes the layout of its first operand.
         return x + z.to(x.dtype)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """θ, φ and g of the map, keys pooled. Those that meet the same input are one matrix product."""
+        """θ, φ and g of the map, with the keys pooled; projections of the same input are one matrix product."""
         before = self.pool is not None and self.pool_position == "before"
         keys = self.pool(x, self.groups) if self.pool is not None and before else x
         if self.theta is None or self.phi is None:
@@ -168,7 +175,7 @@ class NonLocalBlock(nn.Module):
         return theta, phi, g
 
     def _fixed_norm(self) -> _BatchNorm | FrozenAffine | None:
-        """The norm, where it is a fixed factor and shift per channel that nobody watches."""
+        """The norm if it is a constant factor and shift per channel here: evaluation, no gradient, no hooks on it."""
         norm = self.norm
         if norm._forward_hooks or norm._forward_pre_hooks or torch.is_grad_enabled():
             return None
@@ -177,7 +184,7 @@ class NonLocalBlock(nn.Module):
         return norm if isinstance(norm, FrozenAffine) else None
 
     def _compare(self, x: Tensor, keys: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """θ(x) and φ(keys) pooled."""
+        """θ(x), and φ(keys) after pooling, by the layers themselves (their hooks run)."""
         if self.pool is not None and self.pool_position == "before":
             keys = self.pool(keys, groups)
         theta = x if self.theta is None else self.theta(x)
@@ -189,12 +196,12 @@ class NonLocalBlock(nn.Module):
     def embeddings(
         self, x: Float[Tensor, "B C *grid"]
     ) -> tuple[Float[Tensor, "B D *grid"], Float[Tensor, "B D *keys"]]:
-        """What f compares: θ on the grid of the map and φ on the grid of keys, pooled; x itself for the Gaussian."""
+        """θ on the grid of the map and φ on the pooled grid of keys; x itself in both places for the Gaussian."""
         self._check_shape(tuple(x.shape))
         return self._compare(x, x, self.groups)
 
     def affinity(self, theta: Float[Tensor, "B N D"], phi: Float[Tensor, "B M D"]) -> Float[Tensor, "B N M"]:
-        """f(x_i, x_j)/C(x) of embeddings, for keys that are all those the queries see; in float32 or wider."""
+        """f(x_i, x_j)/C(x) of embeddings, in float32 or wider; `phi` must hold all keys that the queries see."""
         dtype = torch.promote_types(theta.dtype, torch.float32)
         with without_autocast(theta.device):
             return affinity(
@@ -292,12 +299,12 @@ class NonLocalBlock(nn.Module):
 
 
 def _together(x: Tensor, *layers: nn.Module) -> list[Tensor]:
-    """What 1×1×1 convolutions of one input give, by one product of their stacked weights."""
+    """The outputs of several 1×1×1 convolutions of one input, computed as one product with their stacked weights."""
     weights: list[Tensor] = [layer.get_parameter("weight") for layer in layers]
     biases: list[Tensor] = [layer.get_parameter("bias") for layer in layers]
     if len(layers) == 1:
-        return [pointwise(x, weights[0], biases[0], rows=True)]
-    joined = pointwise(x, torch.cat(weights), torch.cat(biases), rows=True)
+        return [pointwise(x, weights[0], biases[0], channels_last=True)]
+    joined = pointwise(x, torch.cat(weights), torch.cat(biases), channels_last=True)
     return list(joined.split([weight.shape[0] for weight in weights], dim=1))
 
 

@@ -1,11 +1,11 @@
-"""Is a non-local block alive? What it adds and how it attends, measured in a forward pass that runs anyway.
+"""Statistics of a non-local block in training: how much it adds and how sharply it attends.
 
     gamma     mean |γ| of the norm after W_z, or mean |W_z| where no norm has a trainable γ: 0 in a fresh block
     ratio     mean over samples of ‖norm(W_z y)‖ / ‖x‖: what the block adds, relative to its input
     entropy   mean over sampled positions i of H(p_i) / log M, p_ij = |f(x_i, x_j)| / Σ_j |f(x_i, x_j)|
 
-Under the softmax p_i is the attention itself: entropy 0 is one key, 1 is all M keys that i sees alike. The dot product
-and concatenation have no distribution; for them it is that of the sizes |f|, an analogue.
+Under the softmax p_i is the attention itself: entropy 0 means one key has all the weight, 1 that all M keys which i sees
+have the same. The dot product and concatenation have no distribution over keys; p_i is made from |f| as an analogue.
 """
 
 import math
@@ -19,37 +19,41 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nlnet.block import NonLocalBlock
-from nlnet.layers.autocast import without_autocast
+from nlnet.errors import NlnetError
+from nlnet.layers.contexts import without_autocast
 from nlnet.layers.norms import has_trainable_scale
 from nlnet.ops.reference import OPERATORS, PAIRWISE
 
 SOFTMAX = tuple(name for name, function in PAIRWISE.items() if OPERATORS[function.operator].sums_to_one)
+"""Names of the pairwise functions whose rows are a softmax."""
 QUERIES = 16
 """Positions whose rows are measured, spread over the grid and over the samples of the batch."""
 STEPS = (0.8191725134, 0.6710436067, 0.5497004779)
-"""Powers of 1/g with g⁴ = g + 1: multiples of these, modulo 1, fill a cube evenly (an additive recurrence)."""
+"""Steps of an additive recurrence: their multiples, modulo 1, fill a cube evenly. They are the first three powers of
+1/g, where g⁴ = g + 1."""
 
-ASLEEP = 1e-3
-"""A block that adds less than this part of its input, or whose mean |γ| is below, is asleep."""
+INACTIVE = 1e-3
+"""A block is inactive if its ratio or its mean |γ| is below this."""
 SATURATED = 0.02
-"""Entropy of softmax attention on practically one key, where the softmax passes no gradient."""
+"""Softmax attention is saturated if its entropy is below this: one key has nearly all the weight, and the softmax passes
+almost no gradient."""
 UNIFORM = 0.995
-"""Entropy of attention that is practically a mean over all keys."""
+"""Attention is uniform if its entropy is above this: nearly the mean over all keys."""
 
 
 @dataclass
-class Watch:
-    """What blocks did in the forward passes inside `watch`: each block's first call counts."""
+class BlockStats:
+    """The statistics that `measure` takes, of each block's first call."""
 
     blocks: Mapping[str, NonLocalBlock]
-    seen: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
-    """By path: mean and largest |γ| (2,), ratios (B,), entropies (Q,); on the device until they are read."""
+    measured: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+    """By path: mean and largest |γ| (2,), ratios (B,), entropies (Q,). They stay on the device until `read`."""
 
     def read(self) -> dict[str, dict[str, float | str | None]]:
-        """{path: {pairwise, switch, gamma, gamma_max, ratio, entropy}}; waits for the device.
+        """Return {path: {pairwise, switch, gamma, gamma_max, ratio, entropy}}; waits for the device.
 
-        `switch` says what gamma is of: "norm" (γ) or "W_z". A figure is None where there is no finite one: a map of
-        zeros, a single key, rows that are all zero, an overflow.
+        `switch` names the parameter behind `gamma`: "norm" for γ, or "W_z". A statistic is None where it has no finite
+        value: for a map of zeros, a single key, rows that are all zero, or after an overflow.
         """
         return {
             path: {
@@ -58,70 +62,73 @@ class Watch:
                 "gamma": _mean(sizes[:1]),
                 "gamma_max": _mean(sizes[1:]),
                 "ratio": _mean(ratios),
-                "entropy": _mean(found),
+                "entropy": _mean(entropy),
             }
-            for path, (sizes, ratios, found) in self.seen.items()
+            for path, (sizes, ratios, entropy) in self.measured.items()
         }
 
 
 @contextmanager
-def watch(blocks: Mapping[str, NonLocalBlock]) -> Iterator[Watch]:
-    """Measure every block that runs inside the `with`, by hooks that are gone after it.
+def measure(blocks: Mapping[str, NonLocalBlock]) -> Iterator[BlockStats]:
+    """Measure every block that runs inside the context, by forward hooks that are removed after it.
 
-    Nothing of the forward pass changes: no gradient is recorded, no random number is drawn, no module but the block's
-    own θ and φ runs again, for `QUERIES` rows of O(M). Recomputation by activation checkpointing comes in
-    the backward pass, outside the `with`, and does not count.
+    The forward pass is not changed: no gradient is recorded, no random number is drawn, and no module runs again but
+    θ and φ of the block, for `QUERIES` rows of O(M). Activation checkpointing runs blocks again in the backward
+    pass, outside the context, where nothing is measured.
     """
-    found, residuals = Watch(blocks), dict[str, Tensor]()
+    stats, residuals = BlockStats(blocks), dict[str, Tensor]()
 
-    def keep(path: str) -> Callable[..., None]:
+    def keep_residual(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             residuals[path] = output.detach()
 
         return hook
 
-    def measure(path: str) -> Callable[..., None]:
+    def take(path: str) -> Callable[..., None]:
         def hook(block: NonLocalBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             residual = residuals.pop(path)
-            if path not in found.seen:
-                found.seen[path] = _measure(block, inputs[0].detach(), residual)
+            if path not in stats.measured:
+                stats.measured[path] = _statistics(block, inputs[0].detach(), residual)
 
         return hook
 
-    handles = [block.norm.register_forward_hook(keep(path)) for path, block in blocks.items()]
-    handles += [block.register_forward_hook(measure(path)) for path, block in blocks.items()]
+    # what the block adds is the output of its norm; a hook on the norm also stops the block from folding it into W_z
+    handles = [block.norm.register_forward_hook(keep_residual(path)) for path, block in blocks.items()]
+    handles += [block.register_forward_hook(take(path)) for path, block in blocks.items()]
     try:
-        yield found
+        yield stats
     finally:
         for handle in handles:
             handle.remove()
 
 
 @torch.no_grad()
-def _measure(block: NonLocalBlock, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    size = switch(block).detach().abs()
+def _statistics(block: NonLocalBlock, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    size = zero_initialised(block).detach().abs()
     return torch.stack([size.mean(), size.max()]), _norms(residual) / _norms(x), entropies(block, x)
 
 
 def _norms(x: Tensor) -> Tensor:
-    """(B,) in float32 or wider."""
+    """The Euclidean norm of each sample, (B,) in float32 or wider."""
     wide = torch.promote_types(x.dtype, torch.float32)
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), dtype=wide)
 
 
-def switch(block: NonLocalBlock) -> Tensor:
-    """The parameter that is zero in a fresh block: the norm's γ, or W_z where the norm has none to train."""
+def zero_initialised(block: NonLocalBlock) -> Tensor:
+    """The parameter that makes a fresh block the identity: γ of the norm, or W_z if the norm has no trainable γ."""
     return block.norm.get_parameter("weight") if has_trainable_scale(block.norm) else block.W_z.weight
 
 
 def entropies(block: NonLocalBlock, x: Float[Tensor, "B C *grid"]) -> Float[Tensor, " Q"]:
-    """H(p_i)/log M of `QUERIES` positions of the batch, in the precision of the block's weights.
+    """H(p_i)/log M of `QUERIES` positions of the batch, in the dtype of the block's weights.
 
-    Not a number where a single key is seen or all f are zero.
+    NaN where only one key is seen or all f are zero.
     """
-    if x.shape[0] == 0:
+    if x.shape[0] == 0:  # the modulo below needs a sample
         return x.new_zeros(0)
     weight, grid = block.W_z.weight, tuple(x.shape[2:])
+    # Without autocast, so that the entropy does not depend on the precision of training. Query n is taken from sample
+    # n mod B, so that QUERIES rows cover the batch.
     with without_autocast(x.device):
         rows = torch.stack(
             [
@@ -130,11 +137,12 @@ def entropies(block: NonLocalBlock, x: Float[Tensor, "B C *grid"]) -> Float[Tens
             ]
         ).abs()
     shares = rows / rows.sum(dim=1, keepdim=True)
+    # entr(p) = −p log p is 0 at p = 0; keys outside of the query's problem have p = 0 and do not count in M either
     return torch.special.entr(shares).sum(dim=1) / math.log(block.positions(grid).keys)
 
 
 def queries(grid: Sequence[int]) -> list[tuple[int, ...]]:
-    """`QUERIES` cells spread evenly over a grid, always the same ones."""
+    """`QUERIES` cells that are spread evenly over a grid: the same cells in every measurement."""
     return [
         tuple(int(size * ((0.5 + n * step) % 1)) for size, step in zip(grid, STEPS, strict=False))
         for n in range(QUERIES)
@@ -142,37 +150,39 @@ def queries(grid: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def _mean(values: Tensor) -> float | None:
+    """The mean of the finite values."""
     kept = values[values.isfinite()]
     return kept.mean().item() if len(kept) else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the figures of a block say."""
+    """Whether a block has learned, by its statistics."""
 
     state: str
-    """"asleep", "saturated", "uniform", "learned", or "unknown"."""
+    """"inactive", "saturated", "uniform", "learned", or "unknown"."""
     words: str
+    """The state and the statistics behind it, as one line of text."""
 
 
 def verdict(records: Sequence[Mapping[str, Any]]) -> Verdict:
-    """The state of one block by its last measurement, and the figures in words.
+    """Classify a block by its last statistics, and describe how they changed.
 
-    asleep      ratio < `ASLEEP`, or mean |γ| < `ASLEEP` (not judged of W_z's entries, whose size depends on their
-                number): it still is nearly the identity that it was at the start
-    saturated   softmax attention with entropy < `SATURATED`: practically one key a position
-    uniform     entropy > `UNIFORM`: practically the same mean over all keys for every position
+    inactive    ratio < `INACTIVE`, or mean |γ| < `INACTIVE` (not applied to W_z, whose entries are smaller the more
+                there are): the block is still nearly the identity that it was at the start
+    saturated   softmax attention with entropy < `SATURATED`: nearly all weight on one key
+    uniform     entropy > `UNIFORM`: nearly the same mean over all keys for every position
     learned     none of these
-    unknown     the last ratio is no number
+    unknown     the last ratio is NaN or infinite
 
     Args:
-        records: measurements of one block in order, as `Watch.read` gives them, each with its "iteration".
+        records: statistics of one block in order, as `BlockStats.read` gives them, each with its "iteration".
 
     Raises:
-        ValueError: no records.
+        NlnetError: no records.
     """
     if not records:
-        raise ValueError("records: got none, expected the vital signs of one block")
+        raise NlnetError("records: got none, expected the statistics of one block at one or more iterations")
     first, last = records[0], records[-1]
     gamma, ratio, entropy = last["gamma"], last["ratio"], last["entropy"]
     name = "γ" if last["switch"] == "norm" else "W_z"
@@ -189,14 +199,16 @@ def verdict(records: Sequence[Mapping[str, Any]]) -> Verdict:
 
 
 def _state(gamma: float | None, ratio: float | None, entropy: float | None, softmax: bool) -> tuple[str, str]:
+    """The state, and its meaning in words."""
+    # the order matters: a block that adds nothing is not judged by where it would have looked
     if ratio is None:
-        return "unknown", "; its output is no finite number"
-    if ratio < ASLEEP or (gamma is not None and gamma < ASLEEP):
-        return "asleep", "; still nearly the identity it began as"
+        return "unknown", "; its output is NaN or infinite, or its input was zero"
+    if ratio < INACTIVE or (gamma is not None and gamma < INACTIVE):
+        return "inactive", "; still nearly the identity that it was at the start"
     if entropy is not None and softmax and entropy < SATURATED:
-        return "saturated", "; each position looks at practically one key"
+        return "saturated", "; nearly all weight of each position is on one key"
     if entropy is not None and entropy > UNIFORM:
-        return "uniform", "; each position takes practically the same mean over all keys"
+        return "uniform", "; each position takes nearly the same mean over all keys"
     return "learned", ""
 
 

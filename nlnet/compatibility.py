@@ -1,4 +1,4 @@
-"""In what a network computes something else than the one that weights come from: what loading by name cannot see."""
+"""Compare a network with the one that its weights were trained in: differences that loading by name does not detect."""
 
 from typing import Any
 
@@ -7,27 +7,28 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nlnet.insertion.insert import nonlocal_blocks
 from nlnet.layers.norms import FrozenAffine
-from nlnet.models.flops import Skeleton
+from nlnet.models.flops import ShapesOnly
 from nlnet.models.resnet import VideoResNet
 from nlnet.weights.architecture import architecture_of
 from nlnet.weights.read import Weights
 from nlnet.zoo import create_model
 
 SETTINGS = ("pairwise", "axis", "subsample", "groups", "pool_position", "scale")
-"""Of a block."""
+"""Settings of a block that change what it computes, but not the names and shapes of its weights."""
 
 
 def differences(model: VideoResNet, weights: Weights) -> list[str]:
-    """Points in which `model` computes something else, in evaluation, than the network that `weights` come from.
+    """List the points in which `model` computes something else, in evaluation, than the network that `weights` are from.
 
-    Weights that are fine-tuned may bear them, weights that are tested may not. Weights of ours that say nothing of
-    their configuration are taken at their word.
+    "norm is group instead of affine": `model` has group norm, the other network affine. Differences do not prevent
+    fine-tuning, but make a test of the weights meaningless. Empty if nothing is known about the other network: weights
+    of an image network, of a part of a network, or our own without a configuration.
     """
-    silent = weights.source == "nlnet" and weights.config is None
-    if silent or weights.stills or "conv1.weight" not in weights.tensors:
+    unknown = weights.source == "nlnet" and weights.config is None
+    if unknown or weights.is_image_network or "conv1.weight" not in weights.tensors:
         return []
     found = architecture_of(weights.tensors)
-    with Skeleton():
+    with ShapesOnly():  # its settings are compared, not its weights
         theirs = create_model(found.name, stage=found.stage, where=found.where, **weights.options)
     points: list[tuple[str, Any, Any]] = [
         ("stride of conv1", theirs.conv1.stride, model.conv1.stride),
@@ -41,17 +42,19 @@ def differences(model: VideoResNet, weights: Weights) -> list[str]:
             mine, settings = own[path].settings(), block.settings()
             points += [(f"{path} {name}", settings[name], mine[name]) for name in SETTINGS]
             points.append(("nonlocal_norm", *_norms(block.norm, own[path].norm)))
-    lines = [f"{name} {there} there, {here} here" for name, there, here in points if there != here]
+    lines = [f"{name} is {here} instead of {there}" for name, there, here in points if there != here]
     return list(dict.fromkeys(lines))
 
 
 def _norms(theirs: nn.Module, mine: nn.Module) -> tuple[str, str]:
-    """The two norms by what they compute in evaluation: a batch norm folds into an affine layer."""
+    """The kinds of the two norms, taken as equal if they compute the same in evaluation."""
     there, here = _norm(theirs), _norm(mine)
+    # loading folds the batch norms of the weights into the affine layers of the model (`fold_batch_norms`)
     return ("affine", "affine") if (there, here) == ("batch", "affine") else (there, here)
 
 
 def _norm(module: nn.Module) -> str:
+    """The kind of a norm, as `create_norm` names it; "sync" is "batch"."""
     if isinstance(module, _BatchNorm):
         return "batch"
     if isinstance(module, nn.GroupNorm):

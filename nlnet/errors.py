@@ -25,6 +25,10 @@ class ConfigError(NlnetError):
     """A wrong configuration: names the key, what was given and what was expected."""
 
 
+class AnnotationError(NlnetError):
+    """A list of videos, annotation file or file of class names that cannot be read, or names videos that are missing."""
+
+
 class RunError(NlnetError):
     """A run directory or checkpoint that is missing, unreadable, in the way, or of another run."""
 
@@ -50,12 +54,12 @@ class MissingPackageError(NlnetError):
 
 
 def did_you_mean(word: object, known: Iterable[str], *, most: int = 3) -> str:
-    """ "; did you mean 'lr' or 'lrs'?", to be put behind a message; empty where nothing known is near."""
+    """The end of a message, `; did you mean 'lr' or 'lrs'?`; empty if no known name is similar."""
     near = get_close_matches(str(word), list(known), n=most, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """The first names, and how many there are if that is not all."""
+    """The names joined by commas; of a long list the first ones and the number of all."""
     every = list(names)
     return ", ".join(every[:most]) + (f", … ({len(every)} in all)" if len(every) > most else "")

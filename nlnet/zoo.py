@@ -1,6 +1,6 @@
-"""The paper's networks by name, fresh or from weights: `create_model("i3d_r50_nl5")`.
+"""Networks by name, freshly initialised or from weights: `create_model("i3d_r50_nl5")`.
 
-Weights have one road into a network, `network_of`: `create_model(weights=…)` and `nlnet convert` both take it.
+`create_model(weights=…)` and `nlnet convert` both load weights through `network_of`.
 """
 
 from collections.abc import Mapping
@@ -10,79 +10,88 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from nlnet.block_options import spelled_out
-from nlnet.errors import did_you_mean
+from nlnet.errors import NlnetError, did_you_mean
 from nlnet.insertion.insert import attach, insert_nonlocal
-from nlnet.layers.norms import fold_batch_norms
+from nlnet.layers.folding import fold_batch_norms
 from nlnet.models.control import ResidualControl
 from nlnet.models.names import (
     INFLATIONS,
     SCALES,
+    block_positions,
     channels_of,
-    grouped,
+    checked_positions,
     list_models,
-    parts,
-    places,
-    places_given,
+    parse_name,
+    split_by_groups,
 )
 from nlnet.models.options import DEFAULTS, OPTIONS, NetworkOptions, block_options_of
 from nlnet.models.resnet import TIMINGS, VideoResNet
-from nlnet.weights.architecture import added_blocks, architecture_of, usual
+from nlnet.weights.architecture import added_blocks, architecture_of, stage_or_where
 from nlnet.weights.load import LoadReport, load_weights
 from nlnet.weights.read import Weights, read_weights
 
 __all__ = ["FRESH", "chosen_options", "create_model", "list_models", "network_of"]
 
 FRESH = ("fc.*", "*.nonlocal_block.*", "*.control.*")
-"""Modules that may keep their initial values, each as a whole, when a network starts from another one's weights."""
+"""Patterns of modules that may keep their initial values when a network starts from the weights of another network.
 
-PLACED = ("stage", "where")
-"""Options that say where blocks are."""
+Each matching module does so as a whole or not at all.
+"""
+
+POSITION_OPTIONS = ("stage", "where")
+"""The options that set the positions of the added blocks."""
 
 
 def create_model(
     name: str,
     *,
     num_classes: int = 400,
-    weights: Mapping[str, Tensor] | Path | None = None,
+    weights: Mapping[str, Tensor] | Path | str | None = None,
     source: str | None = None,
     **options: Unpack[NetworkOptions],
 ) -> VideoResNet:
-    """Build a network of the paper by name (`list_models()`), initialised as the release does.
+    """Build a network of the paper by name (`list_models()`), initialised as in the release.
+
+        model = nlnet.create_model("i3d_mini_nl1", num_classes=10, variant="8x8", pairwise="dot_product")
+        logits = model(torch.randn(2, 3, 8, 32, 32))    # (2, 10)
 
     Args:
         num_classes: outputs of the classifier.
-        weights: what to start from: a file or state dict in any form that `nlnet.weights.read.read_weights` knows.
-            This network's own, a local network's (fresh blocks keep the identity), or a 2-D ResNet's (kernels
-            inflate). A classifier of another size keeps its fresh initialisation. Where an option below is
-            not given, a video network's file sets it, blocks' places included, so that the logits are its own
-            network's; else `DEFAULTS` does.
-        source: the project of the weights, where keys do not say it (`slowfast_pkl`).
-        options: see `nlnet.models.options.NetworkOptions`; the backbone's are variant, padding, pool2, dropout, norm,
-            stage and where, the blocks' pairwise, axis, subsample, groups, nonlocal_norm, convention, pool_position,
-            scale, init, out_bias and algorithm. `groups` are those of the blocks in res3; the others see every frame.
-            None means "not given". The networks default to the release's convention, because that is what its
-            weights and counts mean; "paper" is the text's.
+        weights: a file or state dict to start from, in any form that `nlnet.weights.read.read_weights` reads: of this
+            network, of the same network without its blocks (they stay freshly initialised, as the identity), or of a
+            2-D ResNet (its kernels are inflated). A classifier of another size stays freshly initialised. An option
+            below that is not given is taken from the weights if they are a video network's, the positions of its
+            blocks included, so that the logits are those of its own network; else it has its value in `DEFAULTS`.
+        source: the project of the weights, where keys do not tell it (`slowfast_pkl`).
+        options: see `nlnet.models.options.NetworkOptions`. Of the backbone: variant, padding, pool2, dropout, norm,
+            stage and where. Of the blocks: pairwise, axis, subsample, groups, nonlocal_norm, convention, pool_position,
+            scale, init, out_bias and algorithm. `groups` applies to the blocks in res3; the others see every frame.
+            None means "not given". `convention` is "released" by default, because the release's weights and
+            published costs follow it; "paper" is the text's.
 
     Raises:
-        ValueError: an unknown name or option; `WeightsError` for weights that do not fit.
+        NlnetError: an unknown name or value of an option; its subclass `WeightsError`: weights that do not fit.
+        TypeError: an option that does not exist.
     """
     for option in options:
         if option not in DEFAULTS:
             near = did_you_mean(option, DEFAULTS)
             raise TypeError(f"create_model() got an unexpected keyword argument {option!r}{near}")
     given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
-    called = parts(name)
+    parsed = parse_name(name)
     if weights is not None:
+        # the reader accepts the options that change the function (`OPTIONS`) and no others
         known = {key: value for key, value in given.items() if key in OPTIONS}
         file = read_weights(weights, source=source, options=known)
         return network_of(file, name=name, num_classes=num_classes, options=given)[0]
     chosen = DEFAULTS | given
     if chosen["variant"] not in TIMINGS:
-        raise ValueError(f"variant: got {chosen['variant']!r}, expected one of {', '.join(TIMINGS)}")
-    size = SCALES[called.scale]
+        near = did_you_mean(chosen["variant"], TIMINGS)
+        raise NlnetError(f"variant: got {chosen['variant']!r}, expected one of {', '.join(TIMINGS)}{near}")
+    size = SCALES[parsed.scale]
     model = VideoResNet(
         blocks=size.blocks,
-        inflation=INFLATIONS[called.net],
+        inflation=INFLATIONS[parsed.net],
         timing=TIMINGS[chosen["variant"]],
         padding=chosen["padding"],
         pool2=chosen["pool2"],
@@ -93,16 +102,18 @@ def create_model(
         stem_kernel=size.stem_kernel,
         stem_pool=size.stem_pool,
     )
-    if called.kind is None:
+    if parsed.kind is None:
         return model
-    where = places_given(chosen["where"], called.count) or places(called.scale, called.count, chosen["stage"])
-    if called.kind == "rb":
+    where = checked_positions(chosen["where"], parsed.count) or block_positions(
+        parsed.scale, parsed.count, chosen["stage"]
+    )
+    if parsed.kind == "rb":
         for path in where:
             number = int(path.split(".")[0].removeprefix("layer"))
             attach(model, path, "control", ResidualControl(channels_of(size, number), norm=chosen["norm"]))
         return model
-    for paths, runs in grouped(where, chosen["groups"]):
-        insert_nonlocal(model, paths, ndim=3, **block_options_of(chosen | {"groups": runs}))
+    for paths, groups in split_by_groups(where, chosen["groups"]):
+        insert_nonlocal(model, paths, ndim=3, **block_options_of(chosen | {"groups": groups}))
     return model
 
 
@@ -116,12 +127,15 @@ def network_of(
     num_classes: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[VideoResNet, LoadReport]:
-    """A network with `weights` in it: their own one, whose logits are the source's, or the one called `name`.
+    """Build a network and load weights into it: the network that the weights are from, or the one called `name`.
+
+    Without a name the logits are those of the network that the weights are from.
 
     Args:
-        name: of another network that starts from them: its added blocks, and a classifier of another size, stay fresh.
-        num_classes: of the classifier, for weights that have none, and for `name`.
-        options: of `create_model`, against what the source fixes (`chosen_options`).
+        name: a network that starts from these weights: its added blocks, and a classifier of another size, stay
+            freshly initialised.
+        num_classes: outputs of the classifier, for weights without one, and for `name`.
+        options: options of `create_model`; they win over those of the weights (`chosen_options`).
 
     Raises:
         WeightsError: see `architecture_of` and `load_weights`; a key on either side without a counterpart.
@@ -140,19 +154,21 @@ def network_of(
 def chosen_options(
     weights: Weights, name: str | None, given: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """The network's name and every option of it: what is given, else what the weights say, else `DEFAULTS`.
+    """Return the network's name and every option: the given value, else the one of the weights, else the default.
 
-    Weights of stills have nothing to say of a network of videos, but they have their own network, too.
+    Weights of an image network set no options of a video network, but do have a network of their own.
 
     Raises:
-        WeightsError: no `name`, and weights of no network.
+        WeightsError: no `name`, and weights of no known network.
     """
     if name is None:
         found = architecture_of(weights.tensors)
-        there = dict(zip(PLACED, (found.stage, found.where), strict=True))
-        return found.name, DEFAULTS | there | weights.options | dict(given)
-    called, (kind, where) = parts(name), added_blocks(weights.tensors)
-    theirs = {} if weights.stills else weights.options
-    if kind is not None and (kind, len(where)) == (called.kind, called.count) and not given.keys() & PLACED:
-        theirs |= dict(zip(PLACED, usual(called.scale, where), strict=True))
+        positions = dict(zip(POSITION_OPTIONS, (found.stage, found.where), strict=True))
+        return found.name, DEFAULTS | positions | weights.options | dict(given)
+    parsed, (kind, where) = parse_name(name), added_blocks(weights.tensors)
+    theirs = {} if weights.is_image_network else weights.options
+    # The weights say where blocks are only to a network with blocks of the same kind and number.
+    same_blocks = kind is not None and (kind, len(where)) == (parsed.kind, parsed.count)
+    if same_blocks and not given.keys() & POSITION_OPTIONS:
+        theirs |= dict(zip(POSITION_OPTIONS, stage_or_where(parsed.scale, where), strict=True))
     return name, DEFAULTS | theirs | dict(given)

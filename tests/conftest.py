@@ -1,4 +1,4 @@
-"""Real encoded videos for the tests of the engine and the command line."""
+"""Fixtures shared by all tests: small encoded videos, and a fixed seed."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from support.color_videos import COLORS, write_video
 
 @pytest.fixture(scope="session")
 def color_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/ and val/ with class folders blue, green, red: noise of that tint, 10 frames of 32×32."""
+    """Folders train/ and val/ with class folders blue, green, red: noise of that tint, 10 frames of 32×32."""
     root = tmp_path_factory.mktemp("colors")
     rng = np.random.default_rng(0)
     for split, count in (("train", 4), ("val", 2)):
@@ -26,7 +26,7 @@ def color_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def corrupted(tmp_path: Path):
-    """A function that copies videos and ruins the first one of a folder; returns the copy and the bad path."""
+    """A function that copies videos and truncates the first one of a folder; returns the copy and the bad path."""
 
     def make(videos: Path, folder: str) -> tuple[Path, Path]:
         copy = tmp_path / "videos"
@@ -40,7 +40,7 @@ def corrupted(tmp_path: Path):
 
 @pytest.fixture
 def without_onednn() -> Iterator[None]:
-    """torch 2.13's oneDNN gives bf16 gradients that are no numbers at odd sizes, now and then (docs/log.md)."""
+    """Switch oneDNN off: torch 2.13's sometimes gives NaN for bf16 gradients at odd sizes (docs/log.md)."""
     torch.backends.mkldnn.enabled = False
     yield
     torch.backends.mkldnn.enabled = True
@@ -48,4 +48,5 @@ def without_onednn() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
+    """Give every test the same torch seed."""
     torch.manual_seed(0)

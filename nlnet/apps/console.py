@@ -1,10 +1,10 @@
-"""What people see in a terminal: bars with an ETA, tables, and plain lines where there is no terminal.
+"""Terminal output: progress bars, tables, lists of names and values, JSON.
 
-Progress goes to stderr and results to stdout, so that `nlnet … --json | …` works.
+Progress goes to stderr and results go to stdout, so that `nlnet … --json | …` works.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -22,11 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 OUT = Console()
+"""For results: stdout."""
 ERR = Console(stderr=True)
+"""For progress and warnings: stderr."""
 
 
 def bar() -> Progress:
-    """A progress display on stderr; it vanishes when it is done."""
+    """Return a progress bar with the time left, on stderr; it disappears at its end, and shows in terminals only."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -37,24 +39,36 @@ def bar() -> Progress:
         TimeRemainingColumn(),
         console=ERR,
         transient=True,
+        disable=not ERR.is_terminal,  # otherwise rich leaves an empty line in a log file
     )
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Group:
-    """A title line and a table whose first column is text and whose other columns are numbers.
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: Collection[int] = (0,)
+) -> Group:
+    """Return a table under a title; columns of `text` are aligned left, the others, of numbers, right.
 
-    Cells are shown as they are, brackets and all: they may name files and classes. `Text` brings a style.
+    Cells are printed literally: a name of a file or class may hold brackets, which rich would read as markup. A cell
+    of type `Text` keeps its style; None is printed as a dash.
     """
     made = Table(header_style="bold")
     for position, column in enumerate(columns):
-        made.add_column(Text(column), justify="left" if position == 0 else "right", overflow="fold")
+        made.add_column(Text(column), justify="left" if position in text else "right", overflow="fold")
     for row in rows:
         made.add_row(*(_shown(cell) for cell in row))
     return Group(Text(title, style="bold"), made)
 
 
+def open_table(*columns: str, left: int = 1) -> Table:
+    """Return an empty table without a frame, for wide rows; the first `left` columns are aligned left."""
+    made = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    for position, column in enumerate(columns):
+        made.add_column(column, justify="left" if position < left else "right", overflow="fold")
+    return made
+
+
 def facts(title: str, values: Mapping[str, object]) -> Table:
-    """Names and values, without a frame."""
+    """Return a table of names and values under a title, without a frame."""
     made = Table.grid(padding=(0, 2))
     made.add_row(Text(title, style="bold"))
     for name, value in values.items():
@@ -67,7 +81,7 @@ def _shown(cell: object) -> Text:
 
 
 class TrainingDisplay:
-    """Watches a training run: its facts, a bar with the newest loss, and a line per validation."""
+    """The training callback of `nlnet train`: the run's facts, a progress bar with the loss, a line per validation."""
 
     def __init__(self, title: str) -> None:
         self.title, self.progress, self.task = title, bar(), TaskID(0)
@@ -83,18 +97,21 @@ class TrainingDisplay:
         self.progress.stop()
 
     def begin(self, start: int, total: int, facts_: Mapping[str, str]) -> None:
+        """Print the facts of the run, and show the progress bar."""
         ERR.print(facts(self.title, facts_))
         self.task = self.progress.add_task("training", total=total, completed=start, note="")
 
     def step(self, iteration: int) -> None:
+        """Advance the progress bar."""
         self.progress.update(self.task, completed=iteration)
 
     def record(self, record: Mapping[str, Any]) -> None:
+        """Show a record of metrics.jsonl: the loss beside the bar; validations and skipped batches as lines."""
         if record["kind"] == "train":
             note = f"loss {record['loss']:.3f} · {_percentages(record)} · {record['clips_per_second']:.1f} clips/s"
             self.progress.update(self.task, note=note)
-            if not ERR.is_terminal:
-                ERR.print(f"iteration {record['iteration']}: {note} · rate {record['lr']:.2g}")
+            if not ERR.is_terminal:  # a log file shows no bar
+                ERR.print(f"iteration {record['iteration']}: {note} · learning rate {record['lr']:.2g}")
         elif record["kind"] == "validation":
             ERR.print(f"iteration {record['iteration']}: validation {_percentages(record)}")
         elif record["kind"] == "skipped":
@@ -104,24 +121,32 @@ class TrainingDisplay:
 
 
 def _percentages(record: Mapping[str, Any]) -> str:
-    """The metrics of a record, which begin with clip_ or video_."""
+    """Return the metrics of a record, such as "clip_top1 50.00 %"."""
     return ", ".join(f"{k} {v:.2f} %" for k, v in record.items() if k.startswith(("clip_", "video_")))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 video" or "2 videos"."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def show_failures(reasons: Sequence[str]) -> None:
-    if reasons:
-        OUT.print(f"[yellow]{len(reasons)} videos could not be read and were left out:")
-        for reason in reasons:
-            OUT.print(f"  {reason}", markup=False, highlight=False)
+    """Print the videos that could not be read, each with the reason."""
+    _show_left_out(f"{counted(len(reasons), 'video')} left out, unreadable:", reasons)
 
 
 def show_missing(paths: Sequence[str]) -> None:
-    if paths:
-        OUT.print(f"[yellow]{len(paths)} videos that the list names are not on the disk and were left out:")
-        for path in paths:
-            OUT.print(f"  {path}", markup=False, highlight=False)
+    """Print the videos that a list names and the disk does not have."""
+    _show_left_out(f"{counted(len(paths), 'video')} left out, named in the list but not on the disk:", paths)
+
+
+def _show_left_out(title: str, lines: Sequence[str]) -> None:
+    if lines:
+        OUT.print(title, style="yellow", markup=False, highlight=False)
+        for line in lines:
+            OUT.print(f"  {line}", markup=False, highlight=False)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print a value as one JSON document on stdout."""
     print(json.dumps(value, indent=2))

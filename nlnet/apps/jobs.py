@@ -1,6 +1,6 @@
-"""Training runs side by side: each a `nlnet train` of its own process and the `nlnet test` after it.
+"""Training runs in their own processes, several at a time: `nlnet train`, then `nlnet test`.
 
-What was stopped goes on where it was: a run directory says how far it is.
+A run that was stopped continues where it was: its directory says how many iterations are done.
 """
 
 import os
@@ -23,48 +23,54 @@ from nlnet.engine.signals import end_with_parent
 from nlnet.errors import RunError
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""The miniature's layers are too small for threads: one core a run is fastest, above all on a busy machine."""
+"""Environment variables of a job on the CPU. The small networks' layers gain nothing from threads: one core for each
+run is fastest, above all on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run and the test after it."""
+    """One training run and, if `tests`, the test after it."""
 
     name: str
     recipe: str
-    """A recipe's name or a YAML file."""
+    """The name of a recipe, or a YAML file."""
     run: Path
+    """The run directory."""
     overrides: tuple[str, ...]
+    """`section.key=value` settings for `nlnet train`."""
     tests: bool
     device: str = "cpu"
     processes: int = 1
-    """More than one runs under torchrun."""
+    """With more than one, the commands run under torchrun."""
     weight: float = 1.0
-    """Relative cost of an iteration, for the estimate of the time left."""
+    """Cost of an iteration relative to the other jobs, for the estimate of the time left."""
 
     @cached_property
     def config(self) -> Config:
+        """The recipe with the overrides."""
         return override(recipe_or_file(self.recipe), self.overrides)
 
     @property
     def total(self) -> int:
+        """Iterations of the whole run."""
         return self.config.schedule.iterations
 
     @property
     def log(self) -> Path:
+        """The file that takes what the commands print."""
         return self.run.with_suffix(".log")
 
-    def done(self) -> int:
-        """Iterations that metrics.jsonl knows of."""
+    def iterations_done(self) -> int:
+        """The last iteration in metrics.jsonl; 0 before the first."""
         return max((r["iteration"] for r in RunDir(self.run).metrics()), default=0)
 
     @property
     def tested(self) -> bool:
-        """Whether the test is done: its summary is written last."""
+        """Whether the test is complete: its summary is written last."""
         return (self.run / "test" / "summary.json").exists()
 
     def commands(self) -> list[list[str]]:
-        """What is left to do, each a command of nlnet."""
+        """The `nlnet` commands that are still to run, in order; empty if the job is complete."""
         left, run = [], RunDir(self.run)
         if not run.resume_path.exists():
             left.append(self._nlnet("train", self.recipe, "--out", str(self.run), *self.overrides))
@@ -75,54 +81,62 @@ class Job:
         return left
 
     def _nlnet(self, verb: str, *arguments: str) -> list[str]:
-        several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}", "-m"]
-        launcher = several if self.processes > 1 else []
+        torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}", "-m"]
+        launcher = torchrun if self.processes > 1 else []
         return [sys.executable, "-m", *launcher, "nlnet", verb, *arguments, "--device", self.device]
 
-    def clear_false_start(self) -> None:
-        """Remove what a run that was killed before its first checkpoint left: it has to start anew."""
+    def remove_if_unstarted(self) -> None:
+        """Remove the directory of a run that was killed before its first checkpoint: `nlnet train` needs a new one."""
         run = RunDir(self.run)
         if run.exists and not run.resume_path.exists():
             shutil.rmtree(self.run)
 
 
-class Board:
-    """A line for all runs with the minutes left, and one for each that is running."""
+class ProgressBoard:
+    """A progress bar for all jobs, with the minutes left, and one for each job that is running."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs, self.progress, self.began = jobs, bar(), time.perf_counter()
-        self.work = sum(job.weight * job.total for job in jobs)
+        self.jobs, self.progress, self.start = jobs, bar(), time.perf_counter()
+        # costs are in weighted iterations, so that jobs of large networks count for more
+        self.total_cost = sum(job.weight * job.total for job in jobs)
+        self.cost_done = {job.name: min(job.iterations_done(), job.total) * job.weight for job in jobs}
+        self.cost_at_start = sum(self.cost_done.values())
         self.finished = 0
-        self.shares = {job.name: min(job.done(), job.total) * job.weight for job in jobs}
-        self.at_start = sum(self.shares.values())
-        self.whole = self.progress.add_task(f"{len(jobs)} runs", total=len(jobs), note="")
-        self.lines = {
+        self.all_jobs = self.progress.add_task(f"{len(jobs)} runs", total=len(jobs), note="")
+        self.bars = {
             job.name: self.progress.add_task(f"  {job.name}", total=job.total, note="", visible=False)
             for job in jobs
         }
 
-    def show(self, job: Job) -> None:
-        done = job.done()
-        self.shares[job.name] = min(done, job.total) * job.weight
-        self.progress.update(self.lines[job.name], completed=done, note=news(job), visible=True)
-        self.progress.update(self.whole, completed=self.finished, note=self.left())
+    def begin(self, job: Job) -> None:
+        """Start the clock of a job's bar."""
+        self.progress.reset(self.bars[job.name])
 
-    def end(self, job: Job, how: str) -> None:
+    def update(self, job: Job) -> None:
+        """Show how far a running job is."""
+        done = job.iterations_done()
+        self.cost_done[job.name] = min(done, job.total) * job.weight
+        self.progress.update(self.bars[job.name], completed=done, note=latest_result(job), visible=True)
+        self.progress.update(self.all_jobs, completed=self.finished, note=self.time_left())
+
+    def end(self, job: Job, outcome: str) -> None:
+        """Replace a job's bar by a line with its outcome."""
         self.finished += 1
-        self.progress.update(self.lines[job.name], visible=False)
-        self.progress.update(self.whole, completed=self.finished)
-        ERR.print(f"   {job.name}: {how}", highlight=False, markup=False)
+        self.progress.update(self.bars[job.name], visible=False)
+        self.progress.update(self.all_jobs, completed=self.finished)
+        ERR.print(f"   {job.name}: {outcome}", highlight=False, markup=False)
 
-    def left(self) -> str:
-        """From the speed of this session; empty while nothing is known."""
-        gained = sum(self.shares.values()) - self.at_start
+    def time_left(self) -> str:
+        """The estimated minutes left, at the speed since the start; empty before the first iteration."""
+        gained = sum(self.cost_done.values()) - self.cost_at_start
         if gained <= 0:
             return ""
-        seconds = (time.perf_counter() - self.began) / gained * (self.work - self.at_start - gained)
+        seconds_per_cost = (time.perf_counter() - self.start) / gained
+        seconds = seconds_per_cost * (self.total_cost - self.cost_at_start - gained)
         return f"about {max(1, round(seconds / 60))} min left"
 
 
-def work(
+def run_jobs(
     jobs: Sequence[Job],
     *,
     at_once: int,
@@ -130,63 +144,67 @@ def work(
     keep_going: bool = False,
     on_end: Callable[[str], None] = lambda name: None,
 ) -> dict[str, str]:
-    """Run every job, `at_once` at a time; those that failed, with the reason.
+    """Run all jobs, `at_once` at a time; returns the reasons of those that failed, by name.
 
     Args:
-        environments: of the places where jobs run, in turn: one for each device, say.
-        keep_going: let the others run on where one fails; otherwise all stop.
-        on_end: called with the name of every job that ended well and had something to do.
+        environments: additional environment variables of the slots in which jobs run, such as one GPU for each slot;
+            used in turn if there are more slots.
+        keep_going: run the other jobs to their end after a failure; otherwise a failure stops all.
+        on_end: called with the name of each job that succeeded and was not complete before.
 
-    Ends the running processes before it returns, also on Ctrl-C; each of them writes a checkpoint first. Where this
-    process is killed, the kernel tells them to end (Linux).
+    Before it returns or raises, also on Ctrl-C, it ends the running processes, and each of them writes a checkpoint.
+    If this process is killed, the kernel tells them to end (Linux).
 
     Raises:
         RunError: a job failed, unless `keep_going`.
     """
     waiting, running = list(jobs), dict[int, tuple[Job, Iterator[None]]]()
     failed: dict[str, str] = {}
-    at_work = set[str]()
-    board = Board(jobs)
+    incomplete = set[str]()
+    board = ProgressBoard(jobs)
     with board.progress:
         try:
             while waiting or running:
-                for place in range(at_once):
-                    if waiting and place not in running:
+                for slot in range(at_once):
+                    if waiting and slot not in running:
                         job = waiting.pop(0)
                         if job.commands():
-                            at_work.add(job.name)
-                        board.progress.reset(board.lines[job.name])
-                        environment = os.environ | environments[place % len(environments)]
-                        running[place] = (job, steps(job, environment))
-                for place, (job, alive) in list(running.items()):
+                            incomplete.add(job.name)
+                        board.begin(job)
+                        environment = os.environ | environments[slot % len(environments)]
+                        running[slot] = (job, run_commands(job, environment))
+                for slot, (job, process) in list(running.items()):
                     try:
-                        ended = next(alive, False) is False
+                        ended = next(process, False) is False
                     except RunError as error:
                         if not keep_going:
                             raise
                         ended, failed[job.name] = True, str(error)
-                    board.show(job)
+                    board.update(job)
                     if ended:
-                        del running[place]
-                        board.end(job, failed.get(job.name) or news(job) or "done")
-                        if job.name in at_work and job.name not in failed:
+                        del running[slot]
+                        board.end(job, failed.get(job.name) or latest_result(job) or "done")
+                        if job.name in incomplete and job.name not in failed:
                             on_end(job.name)
                 time.sleep(0.3)
         finally:
-            for _, alive in running.values():
-                alive.close()  # type: ignore[attr-defined]
+            for _, process in running.values():
+                process.close()  # type: ignore[attr-defined]
     return failed
 
 
-def steps(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run the job's commands one after the other; yields while one runs, ends it when closed.
+def run_commands(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run the job's commands one after the other; yields while one runs, and ends it when closed.
 
-    A directory in which another process is at work is waited for.
+    Waits as long as another process works in the run directory.
+
+    Raises:
+        RunError: a command failed; the message has the last line that it printed, and the log.
     """
     job.log.parent.mkdir(parents=True, exist_ok=True)
     while RunDir(job.run).busy:  # a run whose study was killed saves its state before it ends
         yield
-    job.clear_false_start()
+    job.remove_if_unstarted()
     for command in job.commands():
         with job.log.open("a") as log:
             process = subprocess.Popen(
@@ -205,11 +223,13 @@ def steps(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
                     process.wait()
         if process.returncode != 0:
             last = (job.log.read_text().strip().splitlines() or ["it printed nothing"])[-1]
-            raise RunError(f"{job.name}: `{' '.join(command[1:])}` failed: {last} (all of it: {job.log})")
+            raise RunError(
+                f"{job.name}: `{' '.join(command[1:])}` failed: {last} (its whole output: {job.log})"
+            )
 
 
-def news(job: Job) -> str:
-    """The newest validation, or loss, of a run."""
+def latest_result(job: Job) -> str:
+    """Return the latest validation accuracy or training loss of a run, whichever is newer; empty if it has none."""
     for record in reversed(RunDir(job.run).metrics()):
         if record["kind"] == "validation":
             return f"validation clip_top1 {record['clip_top1']:.1f} %"
@@ -220,7 +240,7 @@ def news(job: Job) -> str:
 
 @contextmanager
 def phase(title: str) -> Iterator[None]:
-    """A line at the end of a phase with its time."""
+    """Print the title of a phase of a study, and at its end the seconds that it took."""
     start = time.perf_counter()
     ERR.print(f"[bold]{title}")
     yield

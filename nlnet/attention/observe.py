@@ -1,8 +1,8 @@
-"""Where does a position look: affinity rows of every block in a network, without the N×M map (Figure 3 of the paper).
+"""Attention of single positions: affinity rows of every block in a network, without the N×M map (Figure 3 of the paper).
 
-`observe` runs the network once and keeps what each block compares, θ of its positions and φ of its keys; a row of any
-position is then one product, O(M). The clip's positions are followed to each block's grid, and the keys back to the
-clip, by the network's own geometry (`nlnet.attention.tracing`).
+`observe` runs the network once and keeps θ of the positions and φ of the keys of each block; the row of any position is
+then one product, O(M). Positions of the clip are mapped to cells of each block's grid, and keys back to the clip, by
+the centres of the cells (`nlnet.attention.tracing`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,43 +16,55 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nlnet.attention.cell_centers import Frame, Places, centres_of, nearest_cell, proportional
-from nlnet.attention.tracing import following, mark, places_of
+from nlnet.attention.cell_centers import AxisCenters, CellCenters, nearest_cell, pooled_centers, proportional
+from nlnet.attention.tracing import centers_of, set_centers, tracing
 from nlnet.block import NonLocalBlock
-from nlnet.layers.modes import evaluating
+from nlnet.errors import NlnetError, did_you_mean
+from nlnet.layers.contexts import evaluating
 
 Position = Sequence[int | float]
-"""(t, y, x) in the clip's own frames, rows and columns; (y, x) of an image, (t,) of a sequence."""
+"""(t, y, x) in frames, rows and columns of the clip; (y, x) for an image, (t,) for a sequence."""
 
 
 def attention_row(
     model: nn.Module, clip: Float[Tensor, "*batch_channels_and_grid"], position: Position
 ) -> dict[str, Tensor]:
-    """f(x_i, x_j)/C(x) of the position i for all j, from every non-local block: {path: map over the block's keys}.
+    """The attention weights f(x_i, x_j)/C(x) of one position i to all keys j, from every non-local block of a network.
 
-    `observe` for a single position: the maps (T', H', W') of `Observation.rows`. Arguments and errors are theirs.
+        model = nlnet.create_model("c2d_mini_nl1", variant="8x8")
+        rows = nlnet.attention_row(model, torch.randn(3, 8, 32, 32), (0, 16, 16))
+
+    The same as `observe(model, clip).rows([position])`; see `observe` and `Observation.rows` for arguments and errors.
     """
     return {path: rows[0] for path, rows in observe(model, clip).rows([position]).items()}
 
 
 def observe(model: nn.Module, clip: Float[Tensor, "*batch_channels_and_grid"]) -> "Observation":
-    """One forward pass in evaluation mode without gradient, and what every non-local block compared in it.
+    """Run a network once and keep the embeddings of every non-local block, to compute attention rows from.
+
+        model = nlnet.create_model("c2d_mini_nl1", variant="8x8")
+        seen = nlnet.observe(model, torch.randn(3, 8, 32, 32))
+        rows = seen.rows(seen.strongest(2))             # {"layer2.1.nonlocal_block": (2, T', H', W')}
+
+    The forward pass is in evaluation mode and without gradient.
 
     Args:
         model: any network with non-local blocks, on any device, in any mode (which is restored).
-        clip: one input as the network takes it, normalised: (3, T, H, W) or (1, 3, T, H, W); an image (3, H, W) or a
-            sequence (C, T) for networks that take those.
+        clip: one normalised input of the network: (3, T, H, W) or (1, 3, T, H, W); an image (3, H, W) or a sequence
+            (C, T) for networks that take those.
 
-    Memory: O((N + M)·D) a block.
+    Memory: O((N + M)·D) per block.
 
     Raises:
-        ValueError: a model without blocks or whose blocks did not each run once on this clip, a clip of more than
-            one sample or of other axes than the blocks'.
+        NlnetError: a model without blocks, or a block that did not run exactly once on this clip.
+        ValueError: a clip of several samples, or of other axes than the blocks' maps.
     """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: a compiled graph calls no hooks
+    model = getattr(
+        model, "_orig_mod", model
+    )  # the module inside torch.compile: a compiled graph calls no hooks
     blocks = {path: module for path, module in model.named_modules() if isinstance(module, NonLocalBlock)}
     if not blocks:
-        raise ValueError("the model has no non-local block: put some in with insert_nonlocal")
+        raise NlnetError("the model has no non-local block; insert some with nlnet.insert_nonlocal")
     ndim = next(iter(blocks.values())).ndim
     if clip.ndim == ndim + 1:
         clip = clip[None]
@@ -62,13 +74,13 @@ def observe(model: nn.Module, clip: Float[Tensor, "*batch_channels_and_grid"]) -
         )
     parameter = next(iter(blocks.values())).W_z.weight
     return Observation(
-        tuple(clip.shape[2:]), _looks(model, blocks, clip.to(parameter.device, parameter.dtype))
+        tuple(clip.shape[2:]), _observe_blocks(model, blocks, clip.to(parameter.device, parameter.dtype))
     )
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one block compared in one forward pass, and where its positions and keys lie."""
+class BlockObservation:
+    """The embeddings of one block in one forward pass, and where its positions and keys lie in the clip."""
 
     block: NonLocalBlock
     theta: Tensor
@@ -77,16 +89,17 @@ class Look:
     """(1, D, *keys)"""
     response: Tensor
     """‖norm(W_z y_i)‖ over the channels, on the grid: how much the block changed each position."""
-    places: Frame
-    """Of the grid of queries."""
-    centres: tuple[Tensor, ...]
-    """Of the grid of keys, an axis each."""
+    query_centers: CellCenters
+    """Where the cells of the grid are centred in the clip."""
+    key_centers: tuple[Tensor, ...]
+    """Where the keys are centred in the clip, along each axis."""
     exact: bool
-    """Whether both were followed through the network; else they share the clip out evenly (`proportional`)."""
+    """Whether the centres were traced through the network; else they are estimated from the sizes (`proportional`)."""
 
     def rows(self, cells: Sequence[tuple[int, ...]]) -> Tensor:
-        """(Q, *keys) of query cells; those that see the same keys are compared at once."""
+        """The rows of Q query cells, (Q, *keys)."""
         grid, keys = tuple(self.theta.shape[2:]), tuple(self.phi.shape[2:])
+        # cells that see the same keys (by axis and groups) are compared in one product
         together: dict[tuple[tuple[int, int], ...], list[int]] = {}
         for number, cell in enumerate(cells):
             seen = self.block.axes.seen_keys(cell, grid, keys)
@@ -105,81 +118,84 @@ class Look:
 
 
 class Observation:
-    """A network's blocks looking at one clip: rows of the definition's affinity, and their geometry.
+    """The attention of a network's blocks on one clip: rows of the definition's affinity, and where cells lie.
 
-    Positions are (t, y, x) in the clip's own frames, rows and columns; (y, x) of an image, (t,) of a sequence. A
-    block answers for the cell of its grid whose centre is nearest (`nearest_cell`). It holds as long as the weights
-    do not change.
+    Positions are (t, y, x) in frames, rows and columns of the clip; (y, x) for an image, (t,) for a sequence. For a
+    position, a block takes the cell of its grid whose centre is nearest (`nearest_cell`). Valid as long as the
+    weights do not change.
     """
 
-    def __init__(self, grid: tuple[int, ...], looks: Mapping[str, Look]) -> None:
+    def __init__(self, grid: tuple[int, ...], blocks: Mapping[str, BlockObservation]) -> None:
         self.grid = grid
         """(T, H, W) of the clip."""
-        self._looks = dict(looks)
+        self._blocks = dict(blocks)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The blocks in the order of the network."""
-        return tuple(self._looks)
+        """The paths of the blocks, in the order of the network."""
+        return tuple(self._blocks)
 
     @torch.no_grad()
     def rows(self, positions: Sequence[Position]) -> dict[str, Tensor]:
         """f(x_i, x_j)/C(x) of Q positions i for all keys j: {path: (Q, T', H', W')} on each block's grid of keys.
 
-        That has half the rows and columns of the block's input where the block pools its keys. A softmax row is
-        non-negative and sums to 1; the others are f/M, signed for the dot product. Keys that i does not see
-        (another frame, location or temporal group, by the block's axis and groups) have 0. In float32 or wider.
+        A block that pools its keys has half the rows and columns of its input there. A softmax row is non-negative
+        and sums to 1; the others are f/M, signed for the dot product. Keys that i does not see (another frame,
+        location or temporal group, by the block's axis and groups) have 0. In float32 or wider.
         """
         return {
-            path: look.rows([self.query_cell(path, position) for position in positions])
-            for path, look in self._looks.items()
+            path: block.rows([self.query_cell(path, position) for position in positions])
+            for path, block in self._blocks.items()
         }
 
     def centres(self, path: str) -> tuple[Tensor, ...]:
-        """Where a block's keys lie: per axis, the centres of the cells in clip coordinates (frames, pixels)."""
-        return self._look(path).centres
+        """The centres of a block's keys along each axis, in clip coordinates (frames, pixels)."""
+        return self._block(path).key_centers
 
     def exact(self, path: str) -> bool:
-        """Whether a block's places were followed through the network (`nlnet.attention.tracing`), not guessed from the sizes."""
-        return self._look(path).exact
+        """Whether the centres of a block's cells were traced through the network, not estimated from the sizes of its maps."""
+        return self._block(path).exact
 
     def query_cell(self, path: str, position: Position) -> tuple[int, ...]:
-        """The cell of a block's grid that answers for a position: the one with the nearest centre."""
+        """The cell of a block's grid for a position of the clip: the one with the nearest centre."""
         if len(position) != len(self.grid) or not all(
             0 <= p < n for p, n in zip(position, self.grid, strict=True)
         ):
-            raise ValueError(
+            raise NlnetError(
                 f"position: got {tuple(position)}, expected {len(self.grid)} numbers inside the clip's grid {self.grid}"
             )
-        look = self._look(path)
+        block = self._block(path)
         return tuple(
-            nearest_cell(p, places, cells)
-            for p, places, cells in zip(position, look.places, look.theta.shape[2:], strict=True)
+            nearest_cell(p, centers, cells)
+            for p, centers, cells in zip(position, block.query_centers, block.theta.shape[2:], strict=True)
         )
 
     def query_centre(self, path: str, position: Position) -> tuple[float, ...]:
-        """The centre of that cell, in clip coordinates."""
+        """The centre of the cell that `query_cell` returns, in clip coordinates."""
         cell = self.query_cell(path, position)
-        return tuple(p.first + p.step * i for p, i in zip(self._look(path).places, cell, strict=True))
+        return tuple(c.first + c.step * i for c, i in zip(self._block(path).query_centers, cell, strict=True))
 
     def signed(self, path: str) -> bool:
-        """Whether a block's weights can be negative: those of the dot product."""
-        return self._look(path).block.operator.signed
+        """Whether the affinities of a block can be negative: only those of the dot product can."""
+        return self._block(path).block.operator.signed
 
     def strongest(self, count: int, path: str | None = None) -> list[tuple[int, ...]]:
-        """Up to `count` positions that a block (the last one, if no path is given) changed most, strongest first.
+        """Up to `count` positions of the clip that a block changed most, strongest first; by default of the last block.
 
-        Judged by ‖norm(W_z y_i)‖, what the block adds to position i, averaged over the 3×3 cells around i in its frame
-        (3 cells in time of a sequence; 0 beyond the border): so the middle of an object comes before its rim. A cell
-        all of whose indices differ by at most 2 from those of a stronger one is passed over, so that the choice spreads
-        over the clip. Equal ones come in the order of the grid: all of them in a fresh block, which adds nothing.
+        The measure is ‖norm(W_z y_i)‖, what the block adds to cell i, averaged over the 3×3 cells around i in its frame
+        (3 cells of a sequence; 0 beyond the border), so that the middle of an object comes before its rim. A cell
+        all of whose indices differ by at most 2 from those of a stronger one is skipped, so that the positions spread
+        over the clip. Ties are in the order of the grid; in a fresh block, which adds nothing, all cells are a tie.
+
+        Raises:
+            NlnetError: a count below 1, or an unknown path.
         """
         if count < 1:
-            raise ValueError(f"count: got {count}, expected at least 1")
-        look = self._look(self.paths[-1] if path is None else path)
-        shape = tuple(look.response.shape)
-        plane = look.response.reshape(1, 1, *(1,) * (3 - len(shape)), *shape).float()
-        # padded by hand: avg_pool3d refuses maps smaller than its kernel before it counts the padding
+            raise NlnetError(f"count: got {count}, expected at least 1")
+        block = self._block(self.paths[-1] if path is None else path)
+        shape = tuple(block.response.shape)
+        plane = block.response.reshape(1, 1, *(1,) * (3 - len(shape)), *shape).float()
+        # padded beforehand: avg_pool3d checks that the map is as large as its kernel before it adds its own padding
         around = F.avg_pool3d(F.pad(plane, (1, 1, 1, 1)), (1, 3, 3), stride=1).flatten()
         cells = list(product(*map(range, shape)))
         chosen: list[tuple[int, ...]] = []
@@ -189,62 +205,73 @@ class Observation:
                 chosen.append(cell)
             if len(chosen) == count:
                 break
-        return [self._pixel(look, cell) for cell in chosen]
+        return [self._pixel(block, cell) for cell in chosen]
 
-    def _pixel(self, look: Look, cell: tuple[int, ...]) -> tuple[int, ...]:
-        """The clip's pixel at a cell's centre; between two, the later one, whose nearest cell is this one."""
+    def _pixel(self, block: BlockObservation, cell: tuple[int, ...]) -> tuple[int, ...]:
+        """The pixel of the clip at the centre of a cell."""
+        # A centre between two pixels is rounded up: `nearest_cell` rounds down, and so returns this cell for this pixel.
         return tuple(
-            min(max(int(p.first + p.step * i + 0.5), 0), n - 1)
-            for p, i, n in zip(look.places, cell, self.grid, strict=True)
+            min(max(int(c.first + c.step * i + 0.5), 0), n - 1)
+            for c, i, n in zip(block.query_centers, cell, self.grid, strict=True)
         )
 
-    def _look(self, path: str) -> Look:
-        if path not in self._looks:
-            raise ValueError(f"path: got {path!r}, expected one of {', '.join(self._looks)}")
-        return self._looks[path]
+    def _block(self, path: str) -> BlockObservation:
+        if path not in self._blocks:
+            near = did_you_mean(path, self._blocks, most=1)
+            raise NlnetError(f"path: got {path!r}, expected one of {', '.join(self._blocks)}{near}")
+        return self._blocks[path]
 
 
-def _look(block: NonLocalBlock, x: Tensor, z: Tensor, size: tuple[int, ...]) -> Look:
-    followed = places_of(x)
-    places = proportional(size, tuple(x.shape[2:])) if followed is None else followed
+def _observe_block(block: NonLocalBlock, x: Tensor, z: Tensor, size: tuple[int, ...]) -> BlockObservation:
+    traced = centers_of(x)
+    centers = proportional(size, tuple(x.shape[2:])) if traced is None else traced
     theta, phi = block.embeddings(x)
-    # the Gaussian compares x itself, which the network may yet overwrite
+    # the Gaussian compares x itself, which a later layer may overwrite in place
     theta, phi = (t.clone() if t is x else t for t in (theta, phi))
     pool = None if block.pool is None else partial(block.pool, groups=block.groups)
-    keys = centres_of(places, tuple(x.shape[2:]), pool)
-    return Look(block, theta, phi, (z - x)[0].norm(dim=0), places, keys, followed is not None)
+    keys = pooled_centers(centers, tuple(x.shape[2:]), pool)
+    return BlockObservation(
+        block, theta, phi, (z - x)[0].norm(dim=0), centers, keys, exact=traced is not None
+    )
 
 
-def _looks(model: nn.Module, blocks: Mapping[str, NonLocalBlock], clip: Tensor) -> dict[str, Look]:
-    """One evaluation forward pass. A look is computed while its block returns: x and z are then the network's own."""
-    found: dict[str, list[tuple[tuple[int, ...], Look | None]]] = {path: [] for path in blocks}
+def _observe_blocks(
+    model: nn.Module, blocks: Mapping[str, NonLocalBlock], clip: Tensor
+) -> dict[str, BlockObservation]:
+    """Run one forward pass and observe each block when it returns."""
+    calls: dict[str, list[tuple[tuple[int, ...], BlockObservation | None]]] = {path: [] for path in blocks}
 
     def keep(path: str) -> Callable[[NonLocalBlock, tuple[Tensor, ...], Tensor], None]:
+        # computed in the hook, not after the pass: later layers may overwrite x and z, and keeping them costs memory
         def hook(block: NonLocalBlock, inputs: tuple[Tensor, ...], z: Tensor) -> None:
             x = inputs[0]
-            fits = x.ndim == clip.ndim and x.shape[0] == 1 and not found[path]
-            found[path].append((tuple(x.shape), _look(block, x, z, tuple(clip.shape[2:])) if fits else None))
+            fits = x.ndim == clip.ndim and x.shape[0] == 1 and not calls[path]
+            observed = _observe_block(block, x, z, tuple(clip.shape[2:])) if fits else None
+            calls[path].append((tuple(x.shape), observed))
 
         return hook
 
     handles = [block.register_forward_hook(keep(path)) for path, block in blocks.items()]
-    clip = clip.detach()  # a tensor of our own to mark
-    mark(clip, (Places(0.0, 1.0),) * (clip.ndim - 2))
+    clip = clip.detach()  # another tensor object, so that the caller's own is not marked
+    set_centers(clip, (AxisCenters(0.0, 1.0),) * (clip.ndim - 2))
     try:
-        with evaluating(model), torch.no_grad(), following(model):
+        with evaluating(model), torch.no_grad(), tracing(model):
             model(clip)
     finally:
         for handle in handles:
             handle.remove()
-    looks = {}
-    for path, calls in found.items():
-        if len(calls) != 1:
-            raise ValueError(f"block {path!r} ran {len(calls)} times on this clip, expected once")
-        shape, look = calls[0]
-        if look is None:
-            raise ValueError(
-                f"block {path!r} was given maps of shape {shape} for a clip of shape "
-                f"{tuple(clip.shape)}, expected one map with the clip's axes"
+    result = {}
+    for path, found in calls.items():
+        if len(found) != 1:
+            raise NlnetError(
+                f"block {path!r} ran {len(found)} times on this clip, expected once; insert it after a module that "
+                "runs once per clip"
             )
-        looks[path] = look
-    return looks
+        shape, observed = found[0]
+        if observed is None:
+            raise NlnetError(
+                f"block {path!r} was given maps of shape {shape} for a clip of shape {tuple(clip.shape)}, expected "
+                "one map with the clip's axes; insert it after a module that sees the whole clip at once"
+            )
+        result[path] = observed
+    return result

@@ -1,4 +1,17 @@
-"""Videos: which frames, decoded exactly, made into clips; lists of labelled videos; training and test data sets."""
+"""Video data: lists of labelled videos, exact decoding, training clips, test views.
+
+annotations/  reads folders, lists and the official annotation files of data sets into a `VideoList`
+video_list    `VideoItem` and `VideoList`: labelled videos in a fixed order
+video/        decodes frames by exact number, from video files and from folders of images
+clips         which frames form a clip, how frames are scaled, where crops lie: arithmetic, no I/O
+protocols     the table of test protocols: clips, crops and pooling of each project
+transforms    scale, crop and flip for training and testing; normalisation
+dataset       data sets of training clips and of test views
+batch         training samples collected into batches
+views         all views of a test video, stored compactly
+check         whether every video of a list can be decoded
+diagnostic/   a synthetic data set for long-range dependencies
+"""
 
 from nlnet.data.annotations.class_names import read_classes
 from nlnet.data.annotations.read import Format, read_videos

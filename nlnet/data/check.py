@@ -1,4 +1,4 @@
-"""Does every video of a list really decode? For `nlnet data check` and before a long run."""
+"""Check that every video of a list can be decoded, for `nlnet data check` and before a long run."""
 
 import multiprocessing
 import signal
@@ -11,12 +11,12 @@ from nlnet.data.video.frame_folder import open_video
 from nlnet.data.video.packets import VideoError
 from nlnet.data.video_list import VideoItem, VideoList
 
-AT_ONCE = 8
-"""Videos that a process is given at a time; for fewer it is not worth its start."""
+VIDEOS_PER_TASK = 8
+"""Videos that a worker process receives at a time. Starting a process does not pay for fewer videos than this."""
 
 
 class Check(NamedTuple):
-    """One video: what is in it, or the `error` "path: reason; fix" (then the rest is None)."""
+    """The result for one video: its length and size, or the `error` "path: reason; fix" (then the rest is None)."""
 
     item: VideoItem
     error: str | None
@@ -27,12 +27,12 @@ class Check(NamedTuple):
 
     @property
     def fps(self) -> float | None:
-        """Mean frame rate; None for a video without duration and a folder of frames of unknown rate."""
+        """Mean frame rate; None for a video without a duration and for a folder of frames of unknown rate."""
         return self.num_frames / self.duration_seconds if self.num_frames and self.duration_seconds else None
 
 
 def check_video(item: VideoItem, *, every_frame: bool = True) -> Check:
-    """Opens a video and, with `every_frame`, decodes all of it; without, its first frame."""
+    """Open a video and decode every frame, or only the first frame with `every_frame=False`."""
     try:
         with open_video(item) as video:
             if every_frame:
@@ -49,7 +49,7 @@ def check_videos(
     processes: int = 1,
     progress: Callable[[Check], None] = lambda check: None,
 ) -> list[Check]:
-    """`check_video` for each item, in order, shared out over `processes`; `progress` is called with each result."""
+    """`check_video` for each item, in order, in `processes` processes; `progress` is called with each result."""
     checks = []
     for check in _checks(videos, partial(check_video, every_frame=every_frame), processes):
         checks.append(check)
@@ -58,19 +58,19 @@ def check_videos(
 
 
 def _checks(videos: VideoList, check: Callable[[VideoItem], Check], processes: int) -> Iterator[Check]:
-    processes = min(processes, len(videos.items) // AT_ONCE)
+    processes = min(processes, len(videos.items) // VIDEOS_PER_TASK)
     if processes <= 1:
         yield from map(check, videos.items)
         return
-    # fresh processes: the decoder's and torch's threads of this one would not be in a fork
+    # "spawn": a forked child would lack the threads that the decoder and torch have started in this process
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_ctrl_c) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_ignore_ctrl_c) as pool:
         try:
-            yield from pool.map(check, videos.items, chunksize=AT_ONCE)
+            yield from pool.map(check, videos.items, chunksize=VIDEOS_PER_TASK)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _leave_ctrl_c() -> None:
-    """To the first process, which ends the others."""
+def _ignore_ctrl_c() -> None:
+    """Ignore Ctrl-C in a worker process: the main process receives it too, and stops the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,7 @@
-"""Which frames make a clip, how large they become, and where they are cut: exact arithmetic, no I/O.
+"""Which frames form a clip, how frames are scaled, and where crops lie: exact integer arithmetic, no I/O.
 
 Letters: N frames in the video, L = `length` frames in a clip, s = `stride` between them. A clip *spans* L·s frames.
-A draw is a number in [0, 1); every random choice is a function of one draw, so a seed settles a sample.
+A draw is a number in [0, 1). Each random choice is a function of one draw, so a seed determines a sample.
 """
 
 from fractions import Fraction
@@ -9,12 +9,13 @@ from math import floor
 from typing import Literal
 
 from nlnet.data.protocols import EvalProtocol, Protocol, protocol_of
+from nlnet.errors import NlnetError
 
 
 def pick(count: int, draw: float) -> int:
-    """The integer ⌊draw · count⌋: each of 0 … count − 1 with equal chance for a uniform draw."""
+    """Map a draw to an integer: ⌊draw · count⌋, so that a uniform draw gives each of 0 … count − 1 equally often."""
     if count < 1:
-        raise ValueError(f"nothing to pick from: got count {count}, expected 1 or more")
+        raise ValueError(f"count is 1 or more, got {count}: there is nothing to pick from")
     if not 0.0 <= draw < 1.0:
         raise ValueError(f"a draw lies in [0, 1), got {draw}; pass random.Random(seed).random()")
     return int(draw * count)
@@ -23,7 +24,7 @@ def pick(count: int, draw: float) -> int:
 def clip_indices(start: int, *, length: int, stride: int, num_frames: int) -> list[int]:
     """Frame numbers of one clip: (start + i·s) mod N for i = 0 … L − 1.
 
-    A clip that reaches past the end goes on from frame 0, as in the paper's release: short videos loop.
+    A clip that reaches past the end continues at frame 0, as in the paper's release: short videos loop.
     With N = 5, `clip_indices(3, length=4, stride=1, num_frames=5)` is [3, 4, 0, 1].
     """
     _check_clip(num_frames, length, stride)
@@ -33,7 +34,7 @@ def clip_indices(start: int, *, length: int, stride: int, num_frames: int) -> li
 
 
 def random_start(num_frames: int, *, length: int, stride: int, draw: float) -> int:
-    """First frame of a training clip: uniform over 0 … N − L·s inclusive; 0 where the video is shorter than that."""
+    """First frame of a training clip: uniform over 0 … N − L·s inclusive; 0 if the video is shorter than L·s."""
     _check_clip(num_frames, length, stride)
     return pick(max(num_frames - length * stride, 0) + 1, draw)
 
@@ -63,6 +64,7 @@ def eval_starts(
     """
     rules = protocol_of(protocol)
     starts = _exact_starts(rules, num_frames, num_clips, length, stride)
+    # Python's round is half to even, as numpy's in mmaction2; its single centred clip and all other projects round down
     return [round(start) if rules.starts == "ends" and num_clips > 1 else floor(start) for start in starts]
 
 
@@ -75,29 +77,28 @@ def eval_clips(
     protocol: Protocol = "released",
     rate: Fraction | None = None,
 ) -> list[list[int]]:
-    """Frame numbers of every clip of a test video; `rate` is the video's, frames per second.
+    """Frame numbers of every clip of a test video; `rate` is the video's frame rate, in frames per second.
 
-    All protocols but one wrap round (`clip_indices`). `slowfast` resamples to 30 frames per second: with the span
-    S = L·s·rate/30 (L·s where the rate is not known, as in folders of frames; at least 1) clip k starts at the
-    fraction t = k·max(N − S, 0)/K, and its frame i is ⌊t + i·(S − 1)/(L − 1)⌋, at most N − 1. Even at 30 frames per
-    second that is not every s-th frame, since L frames are spread over S − 1: from t = 23.6, with L = 32 and s = 2,
-    it gives 23, 25, … 47, 50, 52, … 86. A short video repeats its last frame.
+    All protocols but `slowfast` wrap round at the end (`clip_indices`). `slowfast` resamples to 30 frames per second:
+    with the span S = L·s·rate/30 (L·s if the rate is unknown, as for folders of frames; at least 1) clip k starts at
+    the fraction t = k·max(N − S, 0)/K, and its frame i is ⌊t + i·(S − 1)/(L − 1)⌋, at most N − 1. Even at 30 frames
+    per second this is not every s-th frame, since L frames are spread over S − 1: from t = 23.6, with L = 32 and
+    s = 2, it gives 23, 25, … 47, 50, 52, … 86. A short video repeats its last frame.
 
-    PySlowFast computes this in float32; here it is exact. Where it decodes a clip alone rather than the whole
-    video, it begins at the first frame after t.
+    PySlowFast computes this in float32; here it is exact. When PySlowFast decodes only the part of a video that a clip
+    needs, rather than the whole video, it starts at the first frame after t.
     """
     rules = protocol_of(protocol)
     if rules.frames == "wrap":
         starts = eval_starts(num_frames, num_clips, length=length, stride=stride, protocol=protocol)
         return [clip_indices(start, length=length, stride=stride, num_frames=num_frames) for start in starts]
+    # L points from t to t + S − 1, both ends included, have L − 1 steps between them; a single frame has none
     step = (_span(rules, length, stride, rate) - 1) / max(length - 1, 1)
+    # rounded down once, at the end: rounding the start first would shift frames
     return [
         [min(floor(start + i * step), num_frames - 1) for i in range(length)]
         for start in _exact_starts(rules, num_frames, num_clips, length, stride, rate)
     ]
-
-
-# pytest collects what is called test_*, also in a module that imports it
 
 
 def _exact_starts(
@@ -108,25 +109,27 @@ def _exact_starts(
     stride: int,
     rate: Fraction | None = None,
 ) -> list[Fraction]:
-    """Where clips start before anything is rounded."""
+    """Clip starts as fractions, before rounding."""
     _check_clip(num_frames, length, stride)
     if num_clips < 1:
-        raise ValueError(f"a video is tested with 1 clip or more, got num_clips {num_clips}")
+        raise NlnetError(f"a video is tested with 1 clip or more, got num_clips {num_clips}")
     room = max(num_frames - _span(rules, length, stride, rate), Fraction(0))
     match rules.starts:
         case "video":
+            # divides the video, not the room: the last clips reach past the end and wrap round
             return [Fraction(k * num_frames, num_clips) for k in range(num_clips)]
         case "room":
+            # K, not K − 1, in the denominator: the last clip ends room/K frames before the video does
             return [k * room / num_clips for k in range(num_clips)]
         case "ends" if num_clips > 1:
             return [k * room / (num_clips - 1) for k in range(num_clips)]
         case "centre" if num_clips > 1:
-            raise ValueError(f"protocol 'single' is one clip, got num_clips {num_clips}; use 'released'")
-    return [room / 2]
+            raise NlnetError(f"protocol 'single' is one clip, got num_clips {num_clips}; use 'released'")
+    return [room / 2]  # "centre", or "ends" with one clip
 
 
 def _span(rules: EvalProtocol, length: int, stride: int, rate: Fraction | None = None) -> Fraction:
-    """How many frames of the video a clip takes."""
+    """Number of frames of the video that a clip spans; a fraction if the stride counts at another frame rate."""
     if rules.span == "frames":
         return Fraction((length - 1) * stride + 1)
     if rules.rate is None or rate is None:
@@ -137,48 +140,49 @@ def _span(rules: EvalProtocol, length: int, stride: int, rate: Fraction | None =
 def scaled_size(
     height: int, width: int, short_side: int, rounding: Literal["down", "nearest"] = "down"
 ) -> tuple[int, int]:
-    """(height, width) scaled so that the shorter becomes `short_side`; the longer is made an integer by `rounding`.
+    """(height, width) after scaling the shorter side to `short_side`; the longer side is rounded by `rounding`.
 
-    "down" cuts it; "nearest" is ⌊x + ½⌋, mmcv's rule.
+    "down" is ⌊x⌋; "nearest" is ⌊x + ½⌋, mmcv's rule.
     """
     if min(height, width, short_side) < 1:
-        raise ValueError(f"sizes are 1 or more, got height {height}, width {width}, short_side {short_side}")
+        raise NlnetError(f"sizes are 1 or more, got height {height}, width {width}, short_side {short_side}")
     short, long = sorted((height, width))
+    # ⌊long·short_side/short + ½⌋ over the denominator 2·short: integers have no rounding error at exact halves
     half = short if rounding == "nearest" else 0
     scaled = (2 * long * short_side + half) // (2 * short)
     return (short_side, scaled) if height < width else (scaled, short_side)
 
 
 def crop_offsets(
-    height: int, width: int, crop: int, num_crops: int, reach: Literal["halves", "ends"] = "halves"
+    height: int, width: int, crop: int, num_crops: int, placement: Literal["halves", "ends"] = "halves"
 ) -> list[tuple[int, int]]:
     """(top, left) of the square crops of a frame.
 
-    1 crop: the centre. 3 crops: along the side that exceeds the crop by more, centred on the other. With r = side −
-    crop they lie by `reach`
-    - "halves": at 0, ⌊r/2⌋ and 2⌊r/2⌋, so the last may miss one pixel, as in the release and mmaction2; the centre
-      is ⌊r/2⌋, and the vertical side is taken when both are equal;
-    - "ends": at 0, ⌈r/2⌉ and r, PySlowFast's places; the centre is ⌈r/2⌉, and the horizontal side is taken.
-    In a frame of just the crop's size the three are the same.
+    1 crop: the centre. 3 crops: along the longer side, centred on the shorter. With r = side − crop, `placement` is
+    - "halves": offsets 0, ⌊r/2⌋ and 2⌊r/2⌋, so the last crop may miss one pixel, as in the release and mmaction2; the
+      centre is ⌊r/2⌋, and in a square frame the crops lie along the vertical;
+    - "ends": offsets 0, ⌈r/2⌉ and r, as in PySlowFast; the centre is ⌈r/2⌉, and in a square frame the crops lie
+      along the horizontal.
+    In a frame of exactly the crop's size the three crops are the same.
     """
     if min(height, width) < crop or crop < 1:
-        raise ValueError(
-            f"a crop of {crop} does not fit a frame of {height}×{width}; scale the frame to at least that"
+        raise NlnetError(
+            f"a crop of {crop} pixels does not fit a frame of {height}×{width}; scale the frame to at least that"
         )
-    up = 1 if reach == "ends" else 0
+    up = 1 if placement == "ends" else 0  # (r + 1) // 2 is ⌈r/2⌉
     top, left = (height - crop + up) // 2, (width - crop + up) // 2
     if num_crops == 1:
         return [(top, left)]
     if num_crops != 3:
-        raise ValueError(f"crops come as 1 (centre) or 3 (along the longer side), got num_crops {num_crops}")
-    if height > width or (height == width and reach == "halves"):
+        raise NlnetError(f"num_crops is 1 (centre) or 3 (along the longer side), got {num_crops}")
+    if height > width or (height == width and placement == "halves"):
         return [(0, left), (top, left), (height - crop if up else 2 * top, left)]
     return [(top, 0), (top, left), (top, width - crop if up else 2 * left)]
 
 
 def _check_clip(num_frames: int, length: int, stride: int) -> None:
     if min(num_frames, length, stride) < 1:
-        raise ValueError(
+        raise NlnetError(
             "num_frames, length and stride are 1 or more, "
             f"got num_frames {num_frames}, length {length}, stride {stride}"
         )

@@ -1,5 +1,8 @@
-"""Videos as training clips and as test views. A video that cannot be read is a value that says so, never an
-exception in a worker, and never another video in its place."""
+"""Data sets of training clips and of test views.
+
+A video that cannot be read gives a sample with its failure message: it raises no exception in a worker, and no other
+video replaces it.
+"""
 
 import random
 from collections.abc import Callable, Iterator
@@ -21,37 +24,39 @@ from nlnet.data.protocols import Protocol
 from nlnet.data.transforms import EvalTransform, TrainTransform
 from nlnet.data.video.decode import Video
 from nlnet.data.video.frame_folder import FrameFolder, open_video
-from nlnet.data.video.frames import gathered
+from nlnet.data.video.frames import stack_frames
 from nlnet.data.video.packets import VideoError
 from nlnet.data.video_list import VideoItem, VideoList
 from nlnet.data.views import Views
+from nlnet.errors import NlnetError
 
 
 class Extent(NamedTuple):
-    """How long a video is: its frames, and how many of them are shown in a second on average (None: not known)."""
+    """The length of a video: its number of frames, and its mean frame rate in frames per second (None: unknown)."""
 
     num_frames: int
     rate: Fraction | None
 
     @classmethod
     def of(cls, video: Video | FrameFolder) -> "Extent":
+        """The extent of an opened video."""
         seconds = video.duration_seconds
-        # the denominator of 30000/1001 and of other rates in use; removes the rounding of the division
+        # removes the rounding of the division: rates in use, such as 30000/1001, have smaller denominators
         rate = Fraction(video.num_frames / seconds).limit_denominator(10_000) if seconds else None
         return cls(video.num_frames, rate)
 
 
 class FrameCache:
-    """Decoded frames of whole videos, kept until `budget_bytes` are full; what is kept stays.
+    """A cache of the decoded frames of whole videos, up to `budget_bytes`; nothing is evicted.
 
-    Training visits every video once an epoch, so throwing out the oldest would throw out just the next one
-    needed. Each process has its own: W worker processes hold up to W budgets, and keep them from epoch to epoch
-    only as persistent workers. A copy sent to another process starts empty; a forked one starts with the parent's.
+    Training reads every video once per epoch, so evicting the oldest video (LRU) would evict the one that is needed
+    next. Each process has its own cache: W worker processes hold up to W budgets, and keep them from epoch to epoch
+    only as persistent workers. A copy pickled to another process starts empty; a forked one starts with the parent's.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         if budget_bytes < 0:
-            raise ValueError(f"cache_bytes is 0 or more, got {budget_bytes}")
+            raise NlnetError(f"cache_bytes is 0 or more, got {budget_bytes}")
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self._frames: dict[Path, Tensor] = {}
@@ -64,11 +69,12 @@ class FrameCache:
         self.budget_bytes, self.used_bytes, self._frames, self.extents = budget_bytes, 0, {}, {}
 
     def get(self, path: Path) -> UInt8[Tensor, "N H W 3"] | None:
+        """The cached frames of a video, or None."""
         return self._frames.get(path)
 
-    def keep(self, video: Video | FrameFolder) -> UInt8[Tensor, "N H W 3"] | None:
-        """All frames of a video if they fit in what is left of the budget, decoded and kept; else None."""
-        # a frame folder decodes a picture to know its size
+    def add(self, video: Video | FrameFolder) -> UInt8[Tensor, "N H W 3"] | None:
+        """Decode and cache all frames of a video, and return them; None if they exceed what is left of the budget."""
+        # without a budget `nbytes` is not asked for: a folder of frames decodes a frame to know its size
         if self.budget_bytes == 0 or self.used_bytes + video.nbytes > self.budget_bytes:
             return None
         frames = video.frames(range(video.num_frames))
@@ -78,16 +84,18 @@ class FrameCache:
 
 
 class TrainClips(Dataset[Sample]):
-    """One random clip of a video: `dataset[index, seed]`.
+    """A data set of random training clips: `dataset[index, seed]` is one clip of video `index`.
 
-    The same (index, seed) gives the same sample bit for bit, in any process. Each process keeps up to
-    `cache_bytes` of decoded frames in memory (`FrameCache`).
+    The same (index, seed) gives the same sample bit for bit, in any process. Each process caches up to `cache_bytes` of
+    decoded frames (`FrameCache`).
     """
 
     def __init__(
         self, videos: VideoList, *, length: int, stride: int, transform: TrainTransform, cache_bytes: int = 0
     ) -> None:
-        random_start(1, length=length, stride=stride, draw=0.0)  # bad numbers are told now, not in a worker
+        random_start(
+            1, length=length, stride=stride, draw=0.0
+        )  # raise for wrong numbers here, not in a worker
         self.videos, self.length, self.stride, self.transform = videos, length, stride, transform
         self.cache = FrameCache(cache_bytes)
 
@@ -98,7 +106,9 @@ class TrainClips(Dataset[Sample]):
         index, seed = key
         item = self.videos.items[index]
         rng = random.Random(seed)
-        draw = rng.random()
+        draw = (
+            rng.random()
+        )  # before the transform's draws: the order of the draws is part of what a seed means
 
         def clip(extent: Extent) -> list[int]:
             start = random_start(extent.num_frames, length=self.length, stride=self.stride, draw=draw)
@@ -112,24 +122,24 @@ class TrainClips(Dataset[Sample]):
     def _cut(
         self, item: VideoItem, choose: Callable[[Extent], list[int]], rng: random.Random
     ) -> UInt8[Tensor, "3 T crop crop"]:
-        """The clip of the frames that `choose` names. Of each, only what the crop is made of is copied."""
+        """The clip of the frames whose numbers `choose` returns; only the pixels that the crop needs are copied."""
         with _opened(item, self.cache) as (extent, video):
-            wanted = choose(extent)
+            indices = choose(extent)
             if isinstance(video, Tensor):
-                return self.transform(video[wanted], rng)
-            pictures = video.pictures(wanted)
-            first = next(pictures)
+                return self.transform(video[indices], rng)
+            frames = video.iter_frames(indices)
+            first = next(frames)  # its size is needed to draw the crop
             height, width, _ = first[1].shape
-            framing = self.transform.framing(height, width, rng)
-            rows, columns = framing.source
-            pictures = chain([first], pictures)
-            return framing(gathered(pictures, len(wanted), lambda picture: picture[:rows, :columns]))
+            transform = self.transform.draw(height, width, rng)
+            rows, columns = transform.source
+            frames = chain([first], frames)
+            return transform(stack_frames(frames, len(indices), lambda frame: frame[:rows, :columns]))
 
 
 class EvalViews(Dataset[Views]):
-    """All views of a video, `num_clips` clips × the transform's crops: `dataset[index]`.
+    """A data set of test videos: `dataset[index]` is all views of a video, `num_clips` clips × the transform's crops.
 
-    A video is opened once, and each frame that some view needs is decoded and scaled once, and kept once.
+    Each video is opened once, and each frame that some view needs is decoded, scaled and stored once.
     """
 
     def __init__(
@@ -143,7 +153,8 @@ class EvalViews(Dataset[Views]):
         protocol: Protocol = "released",
         cache_bytes: int = 0,
     ) -> None:
-        eval_clips(1, num_clips, length=length, stride=stride, protocol=protocol)  # bad numbers are told now
+        # raise for wrong numbers here, not in a worker
+        eval_clips(1, num_clips, length=length, stride=stride, protocol=protocol)
         self.videos, self.length, self.stride, self.num_clips = videos, length, stride, num_clips
         self.transform, self.protocol = transform, protocol
         self.cache = FrameCache(cache_bytes)
@@ -177,24 +188,24 @@ class EvalViews(Dataset[Views]):
     def _scaled(
         self, video: Video | FrameFolder | UInt8[Tensor, "N H W 3"], needed: list[int]
     ) -> UInt8[Tensor, "n h w 3"]:
-        """These frames of a video, each scaled as soon as it is decoded."""
+        """The needed frames, each scaled as soon as it is decoded: whole frames of large videos are never all held."""
         if isinstance(video, Tensor):
             return self.transform.scale(video[needed])
-        return gathered(video.pictures(needed), len(needed), self._scale)
+        return stack_frames(video.iter_frames(needed), len(needed), self._scale)
 
-    def _scale(self, picture: np.ndarray) -> np.ndarray:
-        return self.transform.scale(torch.from_numpy(np.ascontiguousarray(picture))[None])[0].numpy()
+    def _scale(self, frame: np.ndarray) -> np.ndarray:
+        return self.transform.scale(torch.from_numpy(np.ascontiguousarray(frame))[None])[0].numpy()
 
 
 @contextmanager
 def _opened(
     item: VideoItem, cache: FrameCache
 ) -> Iterator[tuple[Extent, Video | FrameFolder | UInt8[Tensor, "N H W 3"]]]:
-    """The extent of a video, and all its frames where the cache has or takes them, else the opened video."""
-    kept = cache.get(item.path)
-    if kept is not None:
-        yield cache.extents[item.path], kept
+    """The extent of a video, with all its frames if the cache has or takes them, else with the opened video."""
+    cached = cache.get(item.path)
+    if cached is not None:
+        yield cache.extents[item.path], cached
         return
     with open_video(item) as video:
-        kept = cache.keep(video)
-        yield Extent.of(video), video if kept is None else kept
+        cached = cache.add(video)
+        yield Extent.of(video), video if cached is None else cached

@@ -1,7 +1,7 @@
-"""From decoded frames to the clip a network sees: scale, crop, flip on uint8; normalise on the device.
+"""Training and test transforms: scale, crop and flip uint8 frames on the CPU; normalise clips on the device.
 
-One draw a clip: every frame of a clip is scaled, cut and mirrored alike. Draws come from a `random.Random`
-that the caller seeds, so a sample is a function of its seed.
+All frames of a clip get the same scale, crop and flip. Random numbers come from a `random.Random` that the caller
+seeds, so a sample is a function of its seed.
 """
 
 import random
@@ -14,82 +14,94 @@ from torch import Tensor
 
 from nlnet.data.clips import crop_offsets, pick, scaled_size
 from nlnet.data.protocols import Protocol, protocol_of
+from nlnet.errors import NlnetError
 
 Scales = tuple[float | None, float | None]
-AT_ONCE = 4  # frames whose scaled pixels stay in a core's cache until they are cut
-MEAN, STD = 0.45, 0.225  # 114.75 and 57.375 on [0, 255], the constants of the paper's release
+CHUNK_FRAMES = 4
+"""Frames scaled at a time: few enough that their scaled pixels are still in a core's cache when they are cropped."""
+MEAN, STD = 0.45, 0.225
+"""The constants of the paper's release: 114.75 and 57.375 on [0, 255]."""
 
 
 def resize(
     frames: UInt8[Tensor, "T H W 3"], size: tuple[int, int], scales: Scales = (None, None)
 ) -> UInt8[Tensor, "T h w 3"]:
-    """Bilinear resize to (height, width), OpenCV's rule: pixel centres at half integers, no smoothing first.
+    """Bilinear resize to (height, width) by OpenCV's rule: pixel centres at half integers, no antialiasing.
 
-    Two passes, each rounded to the nearest integer: off by 1 grey level at most (1.02, as weights are integers too).
-    Frames that have the size already come back as they are. Pixel i lies at (i + ½)/scale − ½ of the source, where
-    the scale is new/old along a side, or what `scales` says: so the first pixels of a frame are resized alone.
+    Two passes, each rounded to the nearest integer: off by at most 1 grey level (1.02, since weights are integers too).
+    Frames that already have the size are returned as they are. Output pixel i lies at (i + ½)/scale − ½ in the source.
+    The scale is new/old along a side unless `scales` gives it: then frames may be the first rows and columns of larger
+    frames, and the result is the same part of the resized larger frames.
     """
     if frames.shape[1:3] == size:
         return frames
     if min(size) < 1:
-        raise ValueError(f"a frame is resized to 1×1 or more, got {size[0]}×{size[1]}")
+        raise NlnetError(f"a frame is resized to 1×1 or more, got {size[0]}×{size[1]}")
+    # permuted, not copied: torch has a fast uint8 kernel for the memory layout channels last
     planes = frames.permute(0, 3, 1, 2)
     scaled = torch.ops.aten.upsample_bilinear2d(planes, size, False, *scales)
     return scaled.permute(0, 2, 3, 1)
 
 
-def leading(side: int, scaled: int, end: int) -> tuple[int, int]:
-    """(source, out): a side's first `source` pixels of `side` give the first `out` ≥ `end` of all `scaled`.
+def source_pixels(side: int, scaled: int, end: int) -> tuple[int, int]:
+    """How many first pixels of a side must be resized to get the first `end` pixels of the resized side.
 
-    Pixel end − 1 is made of the pixels below end·side/scaled + 1. The whole side is taken where it shrinks, since the
-    precision of the integer weights is chosen by the largest of them, which is 1, at the first pixel, where a side
-    grows; and where source = out, which would read as nothing to do.
+    Returns (source, out): the first `source` of `side` pixels, resized alone, give the first `out` ≥ `end` of `scaled`
+    pixels. Output pixel end − 1 depends on the pixels below end·side/scaled + 1. The whole side is taken in two cases:
+    - it shrinks: the kernel chooses the precision of its integer weights by the largest weight. Where a side grows,
+      that is the weight 1 of the first pixel, which every part contains; where it shrinks, a part may have another;
+    - source = out: `resize` would take the part for frames that already have the size.
     """
     if scaled == side:
         return end, end
-    source = min(-(-end * side // scaled) + 1, side)
+    source = min(-(-end * side // scaled) + 1, side)  # −(−a // b) is ⌈a/b⌉
     return (side, scaled) if scaled < side or source == end else (source, end)
 
 
 @dataclass(frozen=True)
-class Framing:
-    """Which pixels of frames of `size` a clip takes: they are scaled to `scaled`, the crop×crop window that begins at
-    `corner` (top, left) is cut out, and `mirrored` says whether left and right change places."""
+class ScaleCropFlip:
+    """The scale, crop and flip drawn for one training clip.
+
+    Frames of `size` are scaled to `scaled`; the crop×crop window whose (top, left) is `corner` is cut out, and flipped
+    horizontally if `flipped`.
+    """
 
     size: tuple[int, int]
     scaled: tuple[int, int]
     corner: tuple[int, int]
     crop: int
-    mirrored: bool
+    flipped: bool
 
     @property
     def source(self) -> tuple[int, int]:
-        """(rows, columns), from a frame's first, that hold all that the window is made of."""
-        (rows, _), (columns, _) = self._leading()
+        """(rows, columns): how many first rows and columns of a frame contain every pixel that the window depends on."""
+        (rows, _), (columns, _) = self._source_pixels()
         return rows, columns
 
     def __call__(self, frames: UInt8[Tensor, "T h w 3"]) -> UInt8[Tensor, "3 T crop crop"]:
-        """The clip of frames that are whole, or cut to `source`. Its channels lie beside each other in memory."""
-        (rows, high), (columns, wide) = self._leading()
+        """The clip, in memory layout channels last, of whole frames or of frames cut to `source`."""
+        (rows, high), (columns, wide) = self._source_pixels()
+        # the scale of the whole frame: computed from the part's size, it would shift every pixel
         scales = self.scaled[0] / self.size[0], self.scaled[1] / self.size[1]
         (top, left), crop = self.corner, self.crop
         clip = torch.empty((len(frames), crop, crop, 3), dtype=torch.uint8)
-        for part, out in zip(frames[:, :rows, :columns].split(AT_ONCE), clip.split(AT_ONCE), strict=True):
+        parts = frames[:, :rows, :columns].split(CHUNK_FRAMES)
+        for part, out in zip(parts, clip.split(CHUNK_FRAMES), strict=True):
             window = resize(part, (high, wide), scales)[:, top : top + crop, left : left + crop]
-            out.copy_(window.contiguous().flip(2) if self.mirrored else window)
+            out.copy_(window.contiguous().flip(2) if self.flipped else window)
         return clip.permute(3, 0, 1, 2)
 
-    def _leading(self) -> list[tuple[int, int]]:
+    def _source_pixels(self) -> list[tuple[int, int]]:
         sides = zip(self.size, self.scaled, self.corner, strict=True)
-        return [leading(side, scaled, first + self.crop) for side, scaled, first in sides]
+        return [source_pixels(side, scaled, first + self.crop) for side, scaled, first in sides]
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Scale jitter, random crop, mirror: the release's training transform (original code, data pipeline 4–6).
+    """Scale jitter, random crop and horizontal flip: the training transform of the paper's release.
 
-    The short side becomes an integer uniform in `scales`, both ends included; a crop×crop window is cut at a
-    uniform place; the clip is mirrored with `flip_probability` if `flip`. Four draws, always in this order:
+    The shorter side is scaled to an integer uniform in `scales`, both ends included; a crop×crop window is cut at a
+    uniform position; the clip is flipped with `flip_probability` if `flip`. Always four draws, in this order:
     scale, top, left, flip.
     """
 
@@ -101,34 +113,35 @@ class TrainTransform:
     def __post_init__(self) -> None:
         low, high = self.scales
         if self.crop < 1 or low > high or low < self.crop:
-            raise ValueError(
+            raise NlnetError(
                 f"expected 1 ≤ crop ≤ smallest scale ≤ largest scale, got crop {self.crop}, scales {self.scales}; "
                 "raise the scales or lower the crop"
             )
         if not 0.0 <= self.flip_probability <= 1.0:
-            raise ValueError(f"flip_probability lies in [0, 1], got {self.flip_probability}")
+            raise NlnetError(f"flip_probability lies in [0, 1], got {self.flip_probability}")
 
-    def framing(self, height: int, width: int, rng: random.Random) -> Framing:
-        """What is drawn for a clip of frames of this size."""
+    def draw(self, height: int, width: int, rng: random.Random) -> ScaleCropFlip:
+        """Draw scale, crop and flip for a clip of frames of this size."""
         low, high = self.scales
         scaled = scaled_size(height, width, low + pick(high - low + 1, rng.random()))
         top = pick(scaled[0] - self.crop + 1, rng.random())
         left = pick(scaled[1] - self.crop + 1, rng.random())
-        mirrored = rng.random() < self.flip_probability and self.flip
-        return Framing((height, width), scaled, (top, left), self.crop, mirrored)
+        # the number is drawn even without `flip`, so that later draws of this generator do not depend on the option
+        flipped = rng.random() < self.flip_probability and self.flip
+        return ScaleCropFlip((height, width), scaled, (top, left), self.crop, flipped)
 
     def __call__(
         self, frames: UInt8[Tensor, "T H W 3"], rng: random.Random
     ) -> UInt8[Tensor, "3 T crop crop"]:
-        return self.framing(frames.shape[1], frames.shape[2], rng)(frames)
+        return self.draw(frames.shape[1], frames.shape[2], rng)(frames)
 
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Short side to `short_side`, then 1 centre crop or 3 along the longer side: no randomness.
+    """Scale the shorter side to `short_side`, then cut 1 centre crop or 3 crops along the longer side: no randomness.
 
-    `protocol` decides the rounding of the longer side and the places of the crops. Under `paper` the whole scaled
-    frame is the one view of a clip, its shape the video's own; `crop` is then the shorter side.
+    `protocol` decides the rounding of the longer side and the offsets of the crops. Under `paper` the whole scaled
+    frame is the only view of a clip, and its shape differs from video to video; `crop` then equals `short_side`.
     """
 
     crop: int
@@ -138,32 +151,30 @@ class EvalTransform:
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.short_side:
-            raise ValueError(
+            raise NlnetError(
                 f"expected 1 ≤ crop ≤ short_side, got crop {self.crop}, short_side {self.short_side}; "
                 "the released test uses 256 for both"
             )
         if self.num_crops not in (1, 3):
-            raise ValueError(
-                f"crops come as 1 (centre) or 3 (along the longer side), got num_crops {self.num_crops}"
-            )
+            raise NlnetError(f"num_crops is 1 (centre) or 3 (along the longer side), got {self.num_crops}")
         if protocol_of(self.protocol).crop == "whole" and (self.crop, self.num_crops) != (self.short_side, 1):
-            raise ValueError(
-                f"protocol {self.protocol!r} takes the whole frame, so crop is short_side ({self.short_side}) and "
+            raise NlnetError(
+                f"protocol {self.protocol!r} takes the whole frame: crop must be short_side ({self.short_side}) and "
                 f"num_crops 1, got crop {self.crop}, num_crops {self.num_crops}"
             )
 
     def scale(self, frames: UInt8[Tensor, "T H W 3"]) -> UInt8[Tensor, "T h w 3"]:
-        """The resize alone, for callers that share scaled frames among clips."""
-        rounding = protocol_of(self.protocol).scaled
+        """Scale frames without cropping, for callers that share scaled frames among clips."""
+        rounding = protocol_of(self.protocol).rounding
         return resize(frames, scaled_size(frames.shape[1], frames.shape[2], self.short_side, rounding))
 
     def crops(self, frames: UInt8[Tensor, "T h w 3"]) -> list[UInt8[Tensor, "T th tw 3"]]:
-        """The crops of frames that `scale` made: views of them, not copies."""
-        reach = protocol_of(self.protocol).crop
-        if reach == "whole":
+        """The crops of scaled frames, as slices that share their memory."""
+        placement = protocol_of(self.protocol).crop
+        if placement == "whole":
             return [frames]
-        places = crop_offsets(frames.shape[1], frames.shape[2], self.crop, self.num_crops, reach)
-        return [frames[:, top : top + self.crop, left : left + self.crop] for top, left in places]
+        offsets = crop_offsets(frames.shape[1], frames.shape[2], self.crop, self.num_crops, placement)
+        return [frames[:, top : top + self.crop, left : left + self.crop] for top, left in offsets]
 
     def __call__(self, frames: UInt8[Tensor, "T H W 3"]) -> UInt8[Tensor, "crops 3 T th tw"]:
         return torch.stack(self.crops(self.scale(frames))).permute(0, 4, 1, 2, 3)
@@ -175,18 +186,18 @@ def normalize(
     std: float | Sequence[float] = STD,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "B 3 T H W"]:
-    """(x/255 − mean)/std, on the device the clips are on; computed in float32, returned in `dtype`.
+    """Normalise clips to (x/255 − mean)/std on their device; computed in float32, returned in `dtype`.
 
-    `mean` and `std` are on [0, 1]: one number for all channels, or three (red, green, blue).
+    `mean` and `std` refer to pixels in [0, 1]: one number for all channels, or three (red, green, blue).
     """
     shift, scale = (_per_channel(name, value, clips.device) for name, value in (("mean", mean), ("std", std)))
     if min([std] if isinstance(std, int | float) else std) <= 0:
-        raise ValueError(f"std is above 0, got {std}")
+        raise NlnetError(f"std must be above 0, got {std}")
     return clips.to(torch.float32).div_(255).sub_(shift).div_(scale).to(dtype)
 
 
 def _per_channel(name: str, value: float | Sequence[float], device: torch.device) -> Tensor:
     numbers = torch.tensor(value, dtype=torch.float32)
     if numbers.shape not in ((), (3,)):
-        raise ValueError(f"{name} is one number or three (red, green, blue), got {value}")
+        raise NlnetError(f"{name} is one number or three (red, green, blue), got {value}")
     return numbers.to(device).reshape(-1, 1, 1, 1)

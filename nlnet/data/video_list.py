@@ -1,10 +1,10 @@
-"""Labelled videos in a fixed order: what every reader of annotations gives, and all that data sets and training need."""
+"""Labelled videos in a fixed order: the result of every annotation reader, and the input of data sets and training."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 Label = int | tuple[int, ...] | None
-"""The index of the class; every class that the video shows, ascending, perhaps none; None where it is not known."""
+"""A class index; or a tuple of all class indices of the video, ascending, possibly empty; or None if unknown."""
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv"),
@@ -20,35 +20,35 @@ class VideoItem:
     path: Path
     label: Label
     num_frames: int | None = None
-    """How many frames the folder of frames has to hold, where the annotations say so."""
+    """Number of frames that a folder of frames must hold, if the annotations give it."""
     fps: float | None = None
-    """Frames a second of a folder of frames, where that is known."""
+    """Frames per second of a folder of frames, if known."""
 
 
 @dataclass(frozen=True)
 class VideoList:
-    """Videos in a fixed order, the names of the classes by index, and the folder or file they were read from.
+    """Videos in a fixed order, class names by index, and the folder or file that they were read from.
 
-    Either every item has a label or none has; without labels `classes` is what was passed in, or empty.
+    Either every item has a label or none has. Without labels, `classes` is what the caller passed in, or empty.
     """
 
     items: tuple[VideoItem, ...]
     classes: tuple[str, ...]
     source: Path
     layout: str = "videos"
-    """What `source` was read as, in words."""
-    absent: tuple[VideoItem, ...] = ()
-    """Videos that `source` names and the disk lacks, left out because the reader was told to."""
+    """How `source` was read, for messages, such as "videos in class folders"."""
+    missing_items: tuple[VideoItem, ...] = ()
+    """Videos that `source` names but that are not on disk, left out because of `missing="leave_out"`."""
 
     def __len__(self) -> int:
         return len(self.items)
 
     @property
     def missing(self) -> tuple[Path, ...]:
-        """Where the disk lacks them."""
-        return tuple(item.path for item in self.absent)
+        """The paths of `missing_items`."""
+        return tuple(item.path for item in self.missing_items)
 
     @property
     def multilabel(self) -> bool:
-        """The labels are tuples: a video may show any number of classes."""
+        """Whether labels are tuples: a video may have any number of classes."""
         return any(isinstance(item.label, tuple) for item in self.items)

@@ -1,9 +1,10 @@
-"""The processes of one run: nothing to set on one process, torch.distributed under torchrun.
+"""The processes of a run: one process without any setup, or several under torchrun.
 
 `nlnet train …` and `torchrun --nproc-per-node 8 -m nlnet train …` are the same command.
 
-Tensors of the network go through the device's own group; words and counts go through a group of CPUs, which makes
-no process wait for its device, and which waits a day: a process that tests longer videos comes hours later.
+Gradients and statistics go through the device's own process group. Counts, flags and messages go through a group on
+the CPU: no process waits for its device to exchange them. The CPU group waits for a day, because a process whose test
+videos are longer arrives hours after the others.
 """
 
 import gc
@@ -18,111 +19,120 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nlnet.errors import ProcessError
+from nlnet.errors import ConfigError, ProcessError
 
 T = TypeVar("T")
 
-STEP_TIMEOUT = timedelta(minutes=30)
+DEVICE_TIMEOUT = timedelta(minutes=30)
 """How long the processes wait for each other's gradients."""
-MEETING_TIMEOUT = timedelta(days=1)
-"""How long they wait for each other's words."""
+CPU_TIMEOUT = timedelta(days=1)
+"""How long the processes wait for each other's counts, flags and messages."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size`, and the device that it computes on."""
+    """One process of a run: its rank, the number of processes, and its device."""
 
     rank: int
     size: int
     device: torch.device
-    meeting: dist.ProcessGroup | None = None
-    """The group of CPUs; None is the default group, which then is one."""
+    cpu_group: dist.ProcessGroup | None = None
+    """The process group on the CPU; None if the default group is one."""
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks for all: prints and writes files."""
+        """Whether this is rank 0, which prints and writes files for all."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of `values` over all processes, on every process."""
+        """Return, on every process, the sum of a tensor over all processes."""
         if self.size > 1:
-            values = values.clone()
+            values = values.clone()  # all_reduce overwrites its argument
             dist.all_reduce(values)
         return values
 
     def count(self, *numbers: int) -> tuple[int, ...]:
-        """The sum of each number over all processes, on every process. The device does not take part."""
+        """Return, on every process, the sum of each integer over all processes; goes through the CPU group."""
         if self.size == 1:
             return numbers
         values = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(values, group=self.meeting)
+        dist.all_reduce(values, group=self.cpu_group)
         return tuple(values.tolist())
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so."""
+        """Return, on every process, whether the flag is true on any of them."""
         return self.count(int(flag)) > (0,)
 
     def gather(self, value: T) -> list[T]:
-        """Every process's `value`, in order of rank, on every process."""
+        """Return, on every process, the list of the values of all processes by rank."""
         if self.size == 1:
             return [value]
         values: list[T | None] = [None] * self.size
-        dist.all_gather_object(values, value, group=self.meeting)
+        dist.all_gather_object(values, value, group=self.cpu_group)
         return values  # type: ignore[return-value]
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All processes leave this block, or none does: an error on one of them is raised on all.
+        """Fail on every process if any process fails inside the `with`.
 
-        Every process has to enter it, and inside none may exchange anything with others, who may have failed.
+        Otherwise the other processes would wait for the failed one until the timeout. Every process has to enter the
+        `with`. Nothing inside it may communicate, because another process may have failed already.
 
         Raises:
-            ProcessError: on the processes that did not fail themselves, with the words of the first that did.
+            ProcessError: on the processes that did not fail themselves, with the message of the first that did.
         """
         failure: Exception | None = None
         try:
             yield
         except Exception as error:
             failure = error
-        said = self.gather(None if failure is None else (str(failure) or type(failure).__name__))
+        # the failed processes take part in the exchange before they raise: the others wait for them here
+        messages = self.gather(None if failure is None else (str(failure) or type(failure).__name__))
         if failure is not None:
             raise failure
-        for rank, words in enumerate(said):
-            if words is not None:
-                raise ProcessError(f"process {rank} failed: {words}")
+        for rank, message in enumerate(messages):
+            if message is not None:
+                raise ProcessError(f"process {rank} failed: {message}")
 
 
 @contextmanager
 def world(device: str = "auto") -> Iterator[World]:
-    """Join the run's processes (torchrun's environment variables), and leave them at the end.
+    """Join the processes that torchrun started (by its environment variables), and leave them at the end.
 
-    `device` is "auto" (CUDA where there is one), "cpu", or "cuda".
+    Args:
+        device: "auto" (CUDA if available), "cpu", or "cuda".
+
+    Raises:
+        ConfigError: an unknown device, or CUDA that is not available.
     """
     chosen = choose_device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World(rank=0, size=1, device=chosen)
         return
-    meeting = None
+    cpu_group = None
     if chosen.type == "cuda":
+        # one GPU for each process of this machine; nccl exchanges neither CPU tensors nor Python objects, gloo does
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-        dist.init_process_group("nccl", timeout=STEP_TIMEOUT)
-        meeting = dist.new_group(backend="gloo", timeout=MEETING_TIMEOUT)
+        dist.init_process_group("nccl", timeout=DEVICE_TIMEOUT)
+        cpu_group = dist.new_group(backend="gloo", timeout=CPU_TIMEOUT)
     else:
-        dist.init_process_group("gloo", timeout=MEETING_TIMEOUT)
+        dist.init_process_group("gloo", timeout=CPU_TIMEOUT)
     try:
-        yield World(rank=dist.get_rank(), size=size, device=chosen, meeting=meeting)
+        yield World(rank=dist.get_rank(), size=size, device=chosen, cpu_group=cpu_group)
     finally:
-        gc.collect()  # what still holds the group, DDP in a cycle, goes before it
+        # DistributedDataParallel lies in a reference cycle and holds the group: collect it before the group goes
+        gc.collect()
         dist.destroy_process_group()
 
 
 def choose_device(name: str) -> torch.device:
+    """Return the torch device of "auto" (CUDA if available), "cpu" or "cuda"."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: cuda was asked for, but torch sees no CUDA device; use --device cpu")
+        raise ConfigError("device: cuda was asked for, but torch sees no CUDA device; use --device cpu")
     if name not in ("cpu", "cuda"):
-        raise ValueError(f"device: got {name!r}, expected auto, cpu or cuda")
+        raise ConfigError(f"device: got {name!r}, expected auto, cpu or cuda")
     return torch.device(name)

@@ -1,4 +1,13 @@
-"""Ctrl-C and SIGTERM as a request to stop, not as an accident."""
+"""Ctrl-C and SIGTERM: a request to stop cleanly, in the main process and in a loader's workers.
+
+Both signals reach all processes at once: Ctrl-C goes to the terminal's process group, and batch systems send SIGTERM
+to every process of a job. The main process finishes its step, saves and ends its workers; workers ignore the signals.
+
+stop_requests       main process: the first signal becomes a flag that the training loop reads
+sigterm_raises      main process: SIGTERM raises an exception, so that `finally` blocks run
+ignore_interrupts   worker process: only a SIGTERM from the main process ends it
+end_with_parent     child process: the kernel ends it when its parent dies
+"""
 
 import ctypes
 import multiprocessing
@@ -14,20 +23,18 @@ from types import FrameType
 
 @dataclass
 class Requests:
+    """Whether a signal has asked the process to stop."""
+
     stop: bool = False
 
 
-_listening: list[Requests] = []
-"""Those of this process that are being listened for."""
+_active: list[Requests] = []
+"""The `stop_requests` blocks that this process is in."""
 
 
 @contextmanager
 def stop_requests() -> Iterator[Requests]:
-    """Turn the first SIGINT or SIGTERM into `stop`; a second SIGINT raises KeyboardInterrupt at once.
-
-    A process forked inside, a loader's worker, begins with SIGTERM blocked: what is sent to all processes at once must
-    not find it before it has settled what to do about it (`nlnet.engine.signals.ignore_interrupts`).
-    """
+    """Turn the first SIGINT or SIGTERM into `stop`; a second SIGINT raises KeyboardInterrupt at once."""
     requests = Requests()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -36,18 +43,18 @@ def stop_requests() -> Iterator[Requests]:
         requests.stop = True
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    _listening.append(requests)
+    _active.append(requests)
     try:
         yield requests
     finally:
-        _listening.remove(requests)
+        _active.remove(requests)
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def sigterm_raises(error: BaseException) -> Iterator[None]:
-    """SIGTERM raises `error` inside, so that what was begun is ended and removed; as before afterwards."""
+    """Make SIGTERM raise `error` inside the `with`, so that clean-up code runs; restore the handler afterwards."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise error
@@ -60,46 +67,50 @@ def sigterm_raises(error: BaseException) -> Iterator[None]:
 
 
 def _block_in_child() -> None:
-    if _listening:
+    """Block SIGTERM in a process forked inside `stop_requests`, until `ignore_interrupts` has decided what to do.
+
+    The child inherits the handler of the main process: a signal in between would only set a flag that nobody reads.
+    """
+    if _active:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 os.register_at_fork(after_in_child=_block_in_child)
 
 
-_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-"""Looked up before any fork: a forked process does next to nothing before it becomes another program."""
-
-
-_SET_SIGNAL_ON_PARENTS_DEATH = 1
-
-
-def end_with_parent(number: signal.Signals) -> None:
-    """Have the kernel send this process the signal when its parent dies, by SIGKILL too (Linux; elsewhere nothing)."""
-    if _PRCTL is not None:
-        _PRCTL(_SET_SIGNAL_ON_PARENTS_DEATH, number)
-
-
 def ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the main process, which finishes its step and then ends the workers.
+    """Ignore Ctrl-C and SIGTERM in a loader's worker, except a SIGTERM from the main process, which ends it at once.
 
-    Both reach a whole process group, or all processes of a batch job, at once. A SIGTERM from the main process itself
-    ends the worker at once, whatever it is doing (torch sends it to one that does not end by itself). With a main
-    process that is killed the kernel ends the worker: torch's own watchdog does not where a full pipe holds it up.
+    Torch sends that SIGTERM to a worker that does not end by itself. If the main process is killed, the kernel ends
+    the worker: torch's own watchdog does not while the worker is blocked on a full pipe.
     """
     end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # then nobody can tell who sent a signal
+    if not hasattr(signal, "sigwaitinfo"):  # macOS: the sender of a signal is unknown
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return
+    # a blocked signal stays pending until the thread takes it, together with its sender; a handler is not told the
+    # sender, and would not run while the worker is inside a decoder
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_on_parents_sigterm, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """Wait for a SIGTERM from the main process."""
+def _exit_on_parents_sigterm() -> None:
+    """End this process when a SIGTERM from the main process arrives; ignore those of other senders."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker process"
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
     os._exit(0)
+
+
+_PR_SET_PDEATHSIG = 1
+"""Number of the request of Linux's prctl(2) that sets the signal of the parent's death."""
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+"""Loaded at import: between fork and exec a process should do as little as possible."""
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Make the kernel send this process a signal when its parent dies, even by SIGKILL; does nothing outside Linux."""
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, number)

@@ -1,43 +1,46 @@
-"""What an insertion did, as rows and as a table."""
+"""Summary of an insertion: the blocks, their sizes and their costs, as rows and as a table of text."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One inserted block. `queries`, `keys`, `macs` and bytes are None without an example input."""
+    """One inserted block; without an example input, everything from `queries` on is None."""
 
     path: str
+    """The path of the target."""
     ndim: int
+    """Axes of the map."""
     channels: int
-    """C."""
+    """C, the channels of the map."""
     inner: int
-    """d."""
+    """d, the inner channels."""
     parameters: int
     queries: int | None = None
-    """N of one problem (one frame, group or location, as the axis says)."""
+    """N, the query positions of one problem: of one frame, group or location, depending on `axis`."""
     keys: int | None = None
-    """M of one problem."""
+    """M, the key positions of one problem."""
     problems: int | None = None
     """Independent problems in one sample."""
     macs: int | None = None
     """Multiply-adds of one sample, by the quadratic definition."""
     algorithm: str | None = None
-    """What the operation runs at this size, dtype and device."""
+    """The algorithm that computes the operation at this size, dtype and device."""
     definition_bytes: int | None = None
     """Working memory of the operation by the definition, for the example's batch."""
     algorithm_bytes: int | None = None
-    """The same with `algorithm`."""
+    """Working memory with `algorithm`."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `insert_nonlocal` did, one row a block; `str` is a table."""
+    """The result of `insert_nonlocal`: one row per block; `str` makes a table of them."""
 
     rows: tuple[Row, ...]
 
     @property
     def paths(self) -> list[str]:
+        """The targets, in the model's order."""
         return [row.path for row in self.rows]
 
     def __str__(self) -> str:
@@ -68,7 +71,7 @@ class Summary:
 
 
 def _short(value: int | None, base: int, units: tuple[str, ...]) -> str:
-    """Three digits and a unit: 8.13 G."""
+    """A number with three digits and a unit: 8.13 G."""
     if value is None:
         return "–"
     number, power = float(value), 0

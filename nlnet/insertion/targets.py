@@ -1,28 +1,31 @@
-"""Which modules a new child can follow: modules by path, glob or rule, and the reasons why one cannot be a host."""
+"""Targets of an insertion: the modules named by path, glob or rule, and the checks that a block can follow them."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
-from nlnet.errors import InsertionError
+from nlnet.errors import InsertionError, did_you_mean, listed
 
-NAME = "nonlocal_block"
-"""The child's name. Not `nonlocal`: torch.export writes module paths as Python code, where that is a keyword."""
+CHILD_NAME = "nonlocal_block"
+"""The name of an inserted block in its target. Not `nonlocal`: torch.export writes module paths as Python code, where
+that is a keyword."""
+RULES = "'all', 'last', 'before last', 'every 2nd' (3rd, 4th, …) or a list of indices"
 
 Where = str | Sequence[str] | Mapping[str, str | Sequence[int]]
 
 
-def find_hosts(model: nn.Module, where: Where) -> dict[str, nn.Module]:
-    """The modules that `where` names (see `insert_nonlocal`), in the model's order.
+def find_targets(model: nn.Module, where: Where) -> dict[str, nn.Module]:
+    """Return the modules that `where` names (see `insert_nonlocal`) by path, in the model's order.
 
     Raises:
-        InsertionError: nothing matches, something matches twice, or a rule or index makes no sense.
+        InsertionError: nothing matches, a module is named twice, or a rule or index does not fit.
     """
+    # Shared modules appear under each of their paths, so that every path of the model can be named. Blocks that were
+    # inserted earlier, and what is in them, are no targets.
     modules = model.named_modules(remove_duplicate=False)
-    known = {path: module for path, module in modules if path and NAME not in path.split(".")}
+    known = {path: module for path, module in modules if path and CHILD_NAME not in path.split(".")}
     chosen: list[str] = []
     if isinstance(where, Mapping):
         for pattern, rule in where.items():
@@ -35,49 +38,48 @@ def find_hosts(model: nn.Module, where: Where) -> dict[str, nn.Module]:
         for pattern in [where] if isinstance(where, str) else where:
             chosen += _matches(known, pattern)
     if not chosen:
-        raise InsertionError(f"where: got {where!r}, which names no module")
-    seen: dict[int, str] = {}
+        raise InsertionError(
+            f"where: got {where!r}, which names no module; expected at least one path, glob or rule"
+        )
+    first_path: dict[int, str] = {}
     for path in chosen:
-        if id(known[path]) in seen:
-            first = seen[id(known[path])]
-            same = "named twice" if first == path else f"the same module as {first!r}"
-            raise InsertionError(f"where: {path!r} is {same}; expected every module once")
-        seen[id(known[path])] = path
+        if id(known[path]) in first_path:
+            first = first_path[id(known[path])]
+            same = "is named twice" if first == path else f"is the same module as {first!r}"
+            raise InsertionError(f"where: {path!r} {same}; expected every module once: leave one of them out")
+        first_path[id(known[path])] = path
     return {path: module for path, module in known.items() if path in chosen}
 
 
 def _matches(known: Mapping[str, nn.Module], pattern: str) -> list[str]:
-    """Paths that a pattern matches part by part: `*` does not cross a dot."""
+    """The paths that a pattern matches, compared part by part: `*` does not match a dot."""
     parts = pattern.split(".")
     found = [
         path
         for path in known
         if len(names := path.split(".")) == len(parts) and all(map(fnmatchcase, names, parts))
     ]
-    if not found:
-        parent = pattern.rpartition(".")[0]
-        while parent and parent not in known:
-            parent = parent.rpartition(".")[0]
-        level = parent.count(".") + 2 if parent else 1
-        start = f"{parent}." if parent else ""
-        children = [path for path in known if path.startswith(start) and path.count(".") + 1 == level]
-        near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.6)
-        raise InsertionError(
-            f"where: {pattern!r} matches no module"
-            + (f"; near: {', '.join(near)}" if near else "")
-            + (f"; children of {parent!r}: " if parent else "; modules at the top: ")
-            + (", ".join(children[:12]) or "none")
-            + (", …" if len(children) > 12 else "")
-        )
-    return found
+    if found:
+        return found
+    # to help with the name, list the children of the longest part of the path that exists
+    parent = pattern.rpartition(".")[0]
+    while parent and parent not in known:
+        parent = parent.rpartition(".")[0]
+    start, level = (f"{parent}.", parent.count(".") + 1) if parent else ("", 0)
+    children = [path for path in known if path.startswith(start) and path.count(".") == level]
+    raise InsertionError(
+        f"where: {pattern!r} matches no module; {repr(parent) if parent else 'the model'} has "
+        f"{'the children ' + listed(children, 12) if children else 'no children'}{did_you_mean(pattern, known)}"
+    )
 
 
 def _indices(stage: str, rule: str | Sequence[int], count: int) -> list[int]:
-    """Which of a stage's `count` children a rule means."""
+    """The indices of a stage's children that a rule selects; `count` is the number of children."""
     if not isinstance(rule, str):
         outside = [i for i in rule if not 0 <= i < count]
         if outside:
-            raise InsertionError(f"where: {stage!r} has children 0 … {count - 1}, got indices {outside}")
+            expected = f"0 to {count - 1}" if count else "none, for it has no children"
+            raise InsertionError(f"where: got the indices {outside} for {stage!r}, expected {expected}")
         return list(rule)
     every = re.fullmatch(r"every (\d+)(?:st|nd|rd|th)", rule)
     if rule == "all":
@@ -89,33 +91,43 @@ def _indices(stage: str, rule: str | Sequence[int], count: int) -> list[int]:
     elif every and int(every[1]) > 0:
         found = list(range(int(every[1]) - 1, count, int(every[1])))
     else:
-        rules = "'all', 'last', 'before last', 'every 2nd' (3rd, 4th, …) or a list of indices"
-        raise InsertionError(f"where: got the rule {rule!r} for {stage!r}, expected {rules}")
+        raise InsertionError(f"where: got the rule {rule!r} for {stage!r}, expected {RULES}")
     if not found:
-        raise InsertionError(f"where: {stage!r} has {count} children, too few for the rule {rule!r}")
+        raise InsertionError(
+            f"where: {stage!r} has {count} children, too few for the rule {rule!r}; name a module by its path instead"
+        )
     return found
 
 
-def is_chain(host: nn.Module) -> bool:
-    """Whether the host runs its children one after the other and nothing else."""
-    return isinstance(host, nn.Sequential) and type(host).forward is nn.Sequential.forward
+def is_plain_sequential(module: nn.Module) -> bool:
+    """Whether a module runs its children one after the other and nothing else."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
-def check_host(path: str, host: nn.Module, name: str) -> None:
-    kind = type(host).__name__
-    if name in host._modules:
-        raise InsertionError(f"{path!r} has a child {name!r} already: a block goes in once")
-    if is_chain(host):
-        return
-    # the stub that nn.Module and so ModuleList and ModuleDict have
-    if type(host).forward is nn.Module.forward:
+def check_target(path: str, module: nn.Module, name: str) -> None:
+    """Check that the module at `path` can get a child `name` that is applied to its output.
+
+    Raises:
+        InsertionError: it has such a child, has no forward, or has a forward that would run the new child as well.
+    """
+    kind = type(module).__name__
+    if name in module._modules:
         raise InsertionError(
-            f"{path!r} is a {kind} without a forward of its own: name its children, '{path}.*'"
+            f"{path!r} has a child {name!r} already, expected at most one: leave it out of `where`"
         )
-    names = getattr(getattr(type(host).forward, "__code__", None), "co_names", ())
-    walks = {"children", "named_children", "modules", "named_modules", "_modules"} & set(names)
-    if isinstance(host, nn.Sequential | nn.ModuleList | nn.ModuleDict) or walks:
+    if is_plain_sequential(module):
+        return
+    # nn.Module defines a forward that only raises an error; ModuleList and ModuleDict inherit it
+    if type(module).forward is nn.Module.forward:
         raise InsertionError(
-            f"{path!r} is a {kind} whose own forward runs its children: another child would run with them; "
-            f"name its last child or a module around it"
+            f"{path!r} is a {kind}, which has no forward of its own; name its children instead, as '{path}.*'"
+        )
+    # A forward that loops over its children would run the new one in the loop and the hook would run it again. Such a
+    # loop reads one of these names, or, in a container, iterates over the module itself.
+    names = getattr(getattr(type(module).forward, "__code__", None), "co_names", ())
+    loops = {"children", "named_children", "modules", "named_modules", "_modules"} & set(names)
+    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict) or loops:
+        raise InsertionError(
+            f"{path!r} is a {kind} whose own forward loops over its children and would run the block as one of them: "
+            f"name its last child, or the module that contains it, instead"
         )

@@ -1,11 +1,11 @@
-"""The networks' convolutions, each by the product that its kernel needs where torch's own path for it is slow.
+"""Faster 3-D convolutions on the CPU: a special path for each kernel shape of residual networks.
 
-On the CPU in float32 torch computes every 3-D convolution of a channels-last map by one general path. The three
-kernels of residual blocks are simpler things: 1×1×1 is a matrix product, 1×k×k a 2-D convolution of the frames, and
-k×1×1 one of planes of T × HW positions. Elsewhere (other devices, dtypes and layouts, autocast, export) torch's path
-is taken. Results differ by rounding alone.
+On the CPU torch computes every float32 3-D convolution of a channels-last map by one slow general path. The three
+kernels of residual blocks need less: 1×1×1 is a matrix product, 1×k×k a 2-D convolution of the frames, and k×1×1 a
+2-D convolution of planes with T rows and HW columns. Every other kernel, device, dtype and layout takes torch's path, as
+do autocast and exported or traced networks. Results differ from torch's by rounding alone.
 
-Letters: B clips, T frames, H×W pixels, C channels in, D channels out.
+Letters: B clips, T frames, H×W pixels, P = HW, C channels in, D channels out, k frames of the kernel.
 """
 
 from typing import Any
@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nlnet.layers.pointwise import by_rows, pointwise
+from nlnet.layers.pointwise import is_channels_last, pointwise
 
 
 class Convolution(nn.Conv3d):
-    """`nn.Conv3d` with odd kernels padded to keep the size at stride 1: the same parameters, keys and results."""
+    """A faster `nn.Conv3d` for odd kernels with padding k//2: the same parameters, state-dict keys and results."""
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D t h w"]:
-        if not _by_kernel(x):
+        if not _takes_special_paths(x):
             return super().forward(x)
         time, rows, columns = self.kernel_size
         if (time, rows, columns) == (1, 1, 1):
-            return pointwise(_strided(x, self.stride), self.weight, self.bias, rows=True)
+            return pointwise(_strided(x, self.stride), self.weight, self.bias, channels_last=True)
         if time == 1 and self.stride[0] == 1:
             return framewise(x, self.weight, self.bias, self.stride[1:], self.padding[1:])  # type: ignore[arg-type]
         if (rows, columns) == (1, 1) and self.stride == (1, 1, 1):
@@ -34,18 +34,20 @@ class Convolution(nn.Conv3d):
         return super().forward(x)
 
 
-def _by_kernel(x: Tensor) -> bool:
+def _takes_special_paths(x: Tensor) -> bool:
     return (
         x.is_cpu
-        and x.dtype == torch.float32
+        and x.dtype == torch.float32  # in bf16 torch's path is as fast
+        # a program for another machine must not depend on the memory layout of the example, nor on our autograd function
         and not torch.compiler.is_exporting()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
-        and by_rows(x)
+        and is_channels_last(x)
     )
 
 
 def _strided(x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """The positions that a 1×1×1 kernel with this stride reads."""
     return x if stride == (1, 1, 1) else x[:, :, :: stride[0], :: stride[1], :: stride[2]]
 
 
@@ -56,10 +58,12 @@ def framewise(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> Float[Tensor, "B D T h w"]:
-    """The 2-D convolution of every frame; x by rows, and so is the result."""
+    """Convolve every frame by a 2-D kernel; x and the result are channels last."""
     batch, channels, frames, height, width = x.shape
+    # in a channels-last map frames lie one after the other, so (B, T) joins into one batch axis without a copy
     flat = x.movedim(1, -1).reshape(batch * frames, height, width, channels).movedim(-1, 1)
     y = F.conv2d(flat, weight.squeeze(2), bias, stride, padding)
+    # torch does not promise a channels-last result; the next layer takes its special path only for one
     y = y.contiguous(memory_format=torch.channels_last).movedim(1, -1)
     return y.reshape(batch, frames, *y.shape[1:]).movedim(-1, 1)
 
@@ -67,9 +71,13 @@ def framewise(
 def temporal(
     x: Float[Tensor, "B C T H W"], weight: Float[Tensor, "D C k 1 1"], bias: Float[Tensor, "D"] | None
 ) -> Float[Tensor, "B D T H W"]:
-    """y_t = Σ_r W_r x_{t + r − (k−1)/2} + bias, frames outside of the clip being 0; x by rows, and so is the result."""
+    """Convolve along time: y_t = Σ_r W_r x_{t + r − (k−1)/2} + bias, with zeros for frames outside of the clip.
+
+    x and the result are channels last.
+    """
     planes, kernel = x.flatten(3), weight[..., 0]
     if torch.compiler.is_compiling():
+        # torch.compile differentiates and schedules the plain operator by itself
         y = F.conv2d(planes, kernel, bias, padding=(kernel.shape[2] // 2, 0))
     else:
         y = _Temporal.apply(planes, kernel, bias)
@@ -77,10 +85,10 @@ def temporal(
 
 
 class _Temporal(torch.autograd.Function):
-    """The convolution of planes (B, C, T, P) with k×1 kernels.
+    """The convolution of planes (B, C, T, P) with k×1 kernels, and its gradients.
 
-    All by torch's 2-D convolution but dW_r = Σ_t dy_t x_{t + r − (k−1)/2}ᵀ, which is one product for each r and
-    faster (docs/log.md). For second derivatives that is torch's too.
+    Everything is torch's 2-D convolution but the weight gradient, where `_weight_gradient` is 1.1 to 3 times as fast
+    (docs/log.md).
     """
 
     @staticmethod
@@ -96,25 +104,38 @@ class _Temporal(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
-        by_shifts = ctx.needs_input_grad[1] and not torch.is_grad_enabled()
-        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1] and not by_shifts, ctx.needs_input_grad[2])
+        # Gradients are enabled here only if this backward pass is itself to be differentiated. `_weight_gradient` works
+        # in place, which autograd cannot differentiate, so second derivatives use torch's weight gradient.
+        by_products = ctx.needs_input_grad[1] and not torch.is_grad_enabled()
+        wanted = (
+            ctx.needs_input_grad[0],
+            ctx.needs_input_grad[1] and not by_products,
+            ctx.needs_input_grad[2],
+        )
         sizes = ((1, 1), (weight.shape[2] // 2, 0), (1, 1), False, (0, 0), 1)
         dx, dweight, dbias = torch.ops.aten.convolution_backward(
             dy, x, weight, weight.shape[:1], *sizes, wanted
         )
-        return dx, _by_shifts(x, dy, weight) if by_shifts else dweight, dbias
+        return dx, _weight_gradient(x, dy, weight) if by_products else dweight, dbias
 
 
-def _by_shifts(
+def _weight_gradient(
     x: Float[Tensor, "B C T P"], dy: Float[Tensor, "B D T P"], weight: Float[Tensor, "D C k 1"]
 ) -> Float[Tensor, "D C k 1"]:
-    """dW of `_Temporal`; x and dy by rows."""
+    """The weight gradient dW_r = Σ_t dy_t x_{t + r − (k−1)/2}ᵀ, as one matrix product for each clip and r.
+
+    x and dy are channels last.
+    """
     dweight = weight.new_zeros(weight.shape[2], *weight.shape[:2])
     frames = x.shape[2]
     for out, shift in zip(dweight, range(-(weight.shape[2] // 2), weight.shape[2] // 2 + 1), strict=True):
-        here = slice(max(0, -shift), frames - max(0, shift))
-        there = slice(max(0, shift), frames + min(0, shift))
+        # W_r connects output frame t with input frame t + shift: keep the frames for which both are in the clip
+        outputs = slice(max(0, -shift), frames - max(0, shift))
+        inputs = slice(max(0, shift), frames + min(0, shift))
+        # A shift of the whole clip or more connects no two frames. The bounds above would then be negative, and Python
+        # would count them from the end of the clip.
         if abs(shift) < frames:
-            for upstream, inputs in zip(dy[:, :, here], x[:, :, there], strict=True):
-                out.addmm_(upstream.flatten(1), inputs.flatten(1).t())
+            # frames and positions together are the inner axis of one product; in a channels-last map no copy is needed
+            for upstream, seen in zip(dy[:, :, outputs], x[:, :, inputs], strict=True):
+                out.addmm_(upstream.flatten(1), seen.flatten(1).t())
     return dweight.movedim(0, 2)[..., None]

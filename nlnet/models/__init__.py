@@ -1,1 +1,1 @@
-"""The paper's video networks: C2D and I3D, their sizes and names, what they cost. `nlnet.zoo` builds them by name."""
+"""The paper's video networks, C2D and I3D: their layers, names and costs. `nlnet.zoo` builds them by name."""

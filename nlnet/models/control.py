@@ -1,8 +1,8 @@
-"""The parameter-matched control: a residual block in a non-local block's place.
+"""The parameter-matched control: a residual block at the position of a non-local block.
 
 The paper reports (§5.1, "How many non-local blocks") that standard residual blocks added instead of non-local
-ones bring no gain: the gain is not just depth or parameters. Users ask for exactly this comparison, so every
-network of the zoo can be built with controls.
+ones bring no gain, so that the gain is not just one of depth or parameters. Every network can be built with controls
+(`_rb5` in its name) to repeat that comparison.
 """
 
 import math
@@ -15,7 +15,7 @@ from nlnet.models.resnet import convolution
 
 
 def control_width(channels: int) -> int:
-    """Inner width w of a bottleneck with as many weights as a non-local block of `channels` C and C/2.
+    """The inner width w of a bottleneck with as many weights as a non-local block of C channels and C/2 inner ones.
 
     A non-local block has 4·C·(C/2) = 2C² weights, the bottleneck 2Cw + 9w²: w = C(√19 − 1)/9.
     """
@@ -23,11 +23,10 @@ def control_width(channels: int) -> int:
 
 
 class ResidualControl(nn.Module):
-    """x + BN(1×1×1(ReLU(BN(1×3×3(ReLU(BN(1×1×1 x))))))): the identity when fresh.
+    """A bottleneck, x + BN(1×1×1(ReLU(BN(1×3×3(ReLU(BN(1×1×1 x))))))), that is the identity when fresh.
 
-    γ = 0 in the last BN, or a zero last convolution where that norm has no γ that trains. As local as any other
-    block of C2D, as many weights as the non-local block it stands for (`control_width`), and, like it, without a
-    ReLU after the sum.
+    It has as many weights as the non-local block that it replaces (`control_width`), and like it no ReLU after the
+    sum. γ of the last BN starts at 0; where that norm has no trainable γ, the last convolution does.
     """
 
     def __init__(self, channels: int, *, norm: str = "batch") -> None:

@@ -1,8 +1,8 @@
-"""Parameters and multiply-adds of a network, attention counted.
+"""Parameters and multiply-adds of a network, including its attention.
 
-Multiply-adds (MACs) of convolutions, linear layers and the two matrix products of each non-local block
-(N·M·D for the affinity, N·M·C for the sum), by the quadratic definition whatever algorithm will run: the
-convention of the paper and of everyone who quotes it. Norms, activations, pooling and biases count nothing.
+Multiply-adds (MACs) are those of convolutions, linear layers and the two matrix products of each non-local block
+(N·M·D for the affinity, N·M·C for the sum), by the quadratic definition whatever algorithm runs: the convention of
+the paper and of those who cite it. Norms, activations, pooling and biases are not counted.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,18 +22,23 @@ from nlnet.block import NonLocalBlock
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
+    """The size and the cost of a network."""
+
     parameters: int
     """Trainable parameters, norms included."""
     macs: int
     """Multiply-adds of one forward pass."""
 
 
-class Skeleton(TorchFunctionMode):
-    """`with Skeleton(): create_model(…)` builds a network of shapes: no memory, no initialisation."""
+class ShapesOnly(TorchFunctionMode):
+    """Build networks on the meta device inside the context: tensors have shapes but no memory and no values.
+
+    `with ShapesOnly(): create_model(…)` takes milliseconds for a network of any size.
+    """
 
     FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_, nn.init.normal_})
 
-    def __enter__(self) -> "Skeleton":
+    def __enter__(self) -> "ShapesOnly":
         self.device = torch.device("meta")
         self.device.__enter__()
         super().__enter__()
@@ -52,19 +57,21 @@ class Skeleton(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        # The values are not stored, but to compute them torch would import its reference operators: seconds.
         if func in self.FILLS:
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 
 
 def parameters(model: nn.Module) -> int:
+    """The number of parameters of a model."""
     return sum(p.numel() for p in model.parameters())
 
 
 def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
-    """Parameters and multiply-adds of `model` for one clip of (T, H, W).
+    """Count the parameters and the multiply-adds of a model for one clip of (T, H, W).
 
-    Runs on the meta device: no arithmetic, no memory.
+    Runs on the meta device, without arithmetic and memory.
     """
     total = 0
 
@@ -72,6 +79,7 @@ def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
         nonlocal total
         weight = module.weight
         assert isinstance(weight, Tensor)
+        # each output position of each sample takes one multiply-add per weight
         total += output.numel() // weight.shape[0] * weight.numel()
 
     def block(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -80,6 +88,7 @@ def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
         total += module.macs(tuple(inputs[0].shape[1:])) * inputs[0].shape[0]
 
     with on_meta(model, nn.Identity, training=False) as (network, hooks), torch.no_grad():
+        # layers of a non-local block are left out here: `block.macs` includes them
         inside = {id(m) for nl in network.modules() if isinstance(nl, NonLocalBlock) for m in nl.modules()}
         for module in network.modules():
             if isinstance(module, NonLocalBlock):
@@ -96,11 +105,12 @@ def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
 def on_meta(
     model: nn.Module, norm: Callable[[], nn.Module], *, training: bool
 ) -> Iterator[tuple[nn.Module, list[RemovableHandle]]]:
-    """`model` on the meta device (a copy, unless it is there), in one mode, with `norm()` for every batch norm.
+    """Yield a model on the meta device with `norm()` in place of every batch norm, and a list for hooks.
 
-    Torch spells batch norm out in Python on the meta device. On leaving, the hooks in the list are removed and the
-    model is what it was.
+    The model is copied, unless it is on the meta device already. `training` sets its mode. When the context ends, the
+    hooks in the list are removed, and norms and modes are as before.
     """
+    # Batch norms are replaced because torch runs them on the meta device by slow Python code.
     there = all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     network = model if there else deepcopy(model).to("meta")
     modes = [(module, module.training) for module in network.modules()]

@@ -1,9 +1,9 @@
-"""Memory of a training step per clip: what autograd keeps for the backward pass, with and without checkpointing.
+"""Memory of a training step per clip: what autograd saves for the backward pass, with and without checkpointing.
 
-Counted, not guessed: the tensors saved by a training-mode forward pass on the meta device, each storage once, in the
-network's own dtype. Non-local softmax counts as its fused kernels keep it (θ, φ, g and y, never the N×M map). Not
-counted: the clip's decoding, weights, gradients, momentum, the passing buffers of single operations, and what
-softmax keeps of a map on the CPU (`nlnet.ops.tiled.KEPT` times the four).
+The tensors that a forward pass in training mode saves are counted on the meta device, each storage once, in the
+network's own dtype. Non-local softmax is counted as its fused kernels save it (θ, φ, g and y, not the N×M map). Not
+counted: the decoding of clips, weights, gradients, momentum, temporary buffers of single operations, and the tiles
+that softmax keeps on the CPU (`nlnet.ops.tiled.KEPT` times θ, φ, g and y).
 """
 
 from collections.abc import Iterator
@@ -22,78 +22,93 @@ from nlnet.models.resnet import Triple, VideoResNet
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes per clip."""
+    """Bytes that autograd holds per clip."""
 
     kept: int
-    """Saved by the forward pass, all of it at once at its end."""
+    """Saved by the forward pass; held all at once at its end."""
     checkpointed: int
-    """The most at once with `checkpointing`: the inputs of the stem and of residual blocks, and one of them made again."""
+    """The most that is held at once with activation checkpointing: the inputs of the stem and of all residual blocks, and
+    what the largest of these saves while it is computed again."""
 
 
 @dataclass
-class _Ledger:
-    """Bytes of saved storages by the stem or residual block that saved them first; None is outside of all."""
+class _SavedTensors:
+    """The storages that autograd saves, each with the part of the network (stem or residual block) that saved it first.
+
+    Storages are identified by their address, parts by the id of their first module; None is outside of all parts.
+    """
 
     own: set[int] = field(default_factory=set)
-    """Storages of parameters and buffers, which are there anyway."""
+    """Storages of parameters and buffers, which are in memory anyway."""
     block: int | None = None
+    """The part that runs now."""
     outside: set[int] = field(default_factory=set)
-    """Storages that are kept in any case: inputs of blocks, and what is saved between blocks."""
+    """Storages that checkpointing keeps as well: inputs of parts, and what is saved between parts."""
     sizes: dict[int, int] = field(default_factory=dict)
+    """Bytes of each storage."""
     blocks: dict[int, int | None] = field(default_factory=dict)
-    alive: list[Tensor] = field(default_factory=list)
-    """So that no storage's address is given to another one."""
+    """The part that saved each storage first."""
+    tensors: list[Tensor] = field(default_factory=list)
+    """One tensor of each storage, so that no storage is freed and its address used again."""
 
     def save(self, tensor: Tensor) -> Tensor:
+        """Count a tensor that autograd saves (the pack hook of `saved_tensors_hooks`)."""
         storage = tensor.untyped_storage()
         if self.block is None:
             self.outside.add(storage._cdata)
         if storage._cdata not in self.own and storage._cdata not in self.sizes:
             self.sizes[storage._cdata] = storage.nbytes()
             self.blocks[storage._cdata] = self.block
-            self.alive.append(tensor)
+            self.tensors.append(tensor)
         return tensor
 
     def memory(self) -> Memory:
+        """The bytes of all storages, and of those that are in memory at once with checkpointing."""
         always = sum(size for key, size in self.sizes.items() if key in self.outside)
         inside: dict[int, int] = {}
         for key, size in self.sizes.items():
             block = self.blocks[key]
             if block is not None and key not in self.outside:
                 inside[block] = inside.get(block, 0) + size
+        # the backward pass recomputes one part at a time and frees it before the next: the largest counts
         return Memory(kept=sum(self.sizes.values()), checkpointed=always + max(inside.values(), default=0))
 
 
 def activation_memory(model: VideoResNet, clip: Triple) -> Memory:
-    """What one training clip of (T, H, W) makes autograd keep. No arithmetic and no memory are spent on it."""
-    ledger = _Ledger()
+    """Count the bytes that autograd saves for one training clip of (T, H, W), on the meta device."""
+    saved = _SavedTensors()
 
     def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        ledger.block = id(module)
-        ledger.save(inputs[0])
-        ledger.outside.add(inputs[0].untyped_storage()._cdata)
+        saved.block = id(module)
+        # checkpointing saves the input of a part even if no layer in it needs that for its gradient
+        saved.save(inputs[0])
+        saved.outside.add(inputs[0].untyped_storage()._cdata)
 
     def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        ledger.block = None
+        saved.block = None
 
     with on_meta(model, _NormStandIn, training=True) as (network, hooks), fused_attention(network):
         assert isinstance(network, VideoResNet)
+        # an ordinary forward pass is counted; what checkpointing would save follows from the parts
         checkpointing, network.checkpointing = network.checkpointing, False
-        ledger.own = {t.untyped_storage()._cdata for t in (*network.parameters(), *network.buffers())}
+        saved.own = {t.untyped_storage()._cdata for t in (*network.parameters(), *network.buffers())}
         blocks = [block for stage in network.stages for block in network.get_submodule(stage).children()]
         for first, last in [(network.conv1, network.pool1), *zip(blocks, blocks, strict=True)]:
             hooks.append(first.register_forward_pre_hook(enter))
-            # after the hook that applies a non-local block
+            # registered after the hook that applies a non-local block, so the block counts as a part of its target
             hooks.append(last.register_forward_hook(leave))
-        with saved_tensors_hooks(ledger.save, lambda tensor: tensor):
+        with saved_tensors_hooks(saved.save, lambda tensor: tensor):
             network(torch.empty(1, 3, *clip, device="meta"))
         network.checkpointing = checkpointing
-    return ledger.memory()
+    return saved.memory()
 
 
 @contextmanager
 def fused_attention(network: nn.Module) -> Iterator[None]:
-    """Softmax blocks by tiles, which keep what the fused kernels keep: those do not exist on the meta device."""
+    """Inside the context, softmax blocks run the tiled algorithm, which saves the same tensors as the fused kernels.
+
+    Those do not exist on the meta device.
+    """
     blocks = [
         (module, module.algorithm)
         for module in network.modules()
@@ -109,7 +124,7 @@ def fused_attention(network: nn.Module) -> Iterator[None]:
 
 
 class _Normalised(torch.autograd.Function):
-    """In batch norm's place: keeps its input and two statistics per channel."""
+    """A stand-in for batch norm: saves its input and two statistics per channel, and computes nothing."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -119,5 +134,7 @@ class _Normalised(torch.autograd.Function):
 
 
 class _NormStandIn(nn.Module):
+    """`_Normalised` as a module."""
+
     def forward(self, x: Tensor) -> Tensor:
         return _Normalised.apply(x)

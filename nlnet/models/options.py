@@ -1,6 +1,6 @@
-"""The options of a network by name, written once: the block's (`nlnet.block_options`) and the backbone's.
+"""The options of a network: those of its blocks (`nlnet.block_options`) and of its backbone, with their defaults.
 
-`nlnet.create_model`, a run's configuration (its `model` section) and the readers of weight files take them from here.
+`nlnet.create_model`, the `model` section of a run's configuration and the readers of weight files all use this list.
 """
 
 from collections.abc import Sequence
@@ -12,26 +12,27 @@ from nlnet.models.resnet import Padding
 
 
 class NetworkOptions(BlockOptions, total=False):
-    """The block's options, and these. `norm` is the backbone's; the blocks' is `nonlocal_norm`."""
+    """The keywords of `create_model`: a block's options and the backbone's; `norm` is the norm of the backbone."""
 
     variant: str
     """Frames×stride of a clip, and with it the temporal strides: "32x2" and "128x1" (the paper's), "8x8" and "32x4" (the
     release's faster ones)."""
     padding: Padding
-    """Of pool1 and pool2, see `VideoResNet`."""
+    """The padding of pool1 and pool2, see `VideoResNet`."""
     pool2: bool
+    """Whether pool2 halves the number of frames after res2."""
     dropout: float
-    """Probability before the classifier, in training."""
+    """Dropout probability before the classifier, in training."""
     stage: str | None
-    """Where one block goes: res2 … res5."""
+    """The stage that a single block is inserted in, "res2" … "res5"."""
     where: Sequence[str] | None
-    """Module paths after which the blocks go ("layer2.1"), as many as the name says, if not the name's usual ones."""
+    """Module paths after which the blocks are inserted ("layer2.1"), as many as the name says; None for the usual ones."""
     nonlocal_norm: str
-    """The blocks' `norm`."""
+    """The norm of the blocks."""
 
 
 def _block_defaults() -> dict[str, Any]:
-    """The block's defaults under the network's names, in the release's convention: its weights and counts mean that."""
+    """The block's defaults under the network's names for them, with the convention of the release."""
     renamed = {
         "nonlocal_norm" if name == "norm" else name: value for name, value in block_options.DEFAULTS.items()
     }
@@ -47,14 +48,15 @@ DEFAULTS: dict[str, Any] = {
     "stage": None,
     "where": None,
 } | _block_defaults()
-"""What a network has where neither the caller nor the file of its weights says otherwise: the paper's clip, the
-release's block. The same in Python and in a configuration: one name is one network."""
+"""The value of each option that neither the caller nor the weight file sets: the paper's clip, the release's block.
+
+They are the same in Python and in a configuration, so that a name stands for one network."""
 
 OPTIONS = tuple(name for name in DEFAULTS if name not in ("dropout", "stage", "where", "init", "algorithm"))
-"""The options that decide which function a set of weights is the weights of."""
+"""The options that change what a network computes with given weights in evaluation."""
 
 
 def block_options_of(options: dict[str, Any]) -> BlockOptions:
-    """The block's part of a network's options, under the block's names."""
+    """Return the options of the blocks among a network's options, under the names that a block has for them."""
     names = {name: "nonlocal_norm" if name == "norm" else name for name in block_options.DEFAULTS}
     return {own: options[name] for own, name in names.items()}  # type: ignore[return-value]

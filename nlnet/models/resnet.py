@@ -1,8 +1,8 @@
-"""C2D and I3D residual networks on video, as the release of Non-local Neural Networks builds them.
+"""C2D and I3D: residual networks for video, as in the release of Non-local Neural Networks.
 
-One class serves the 2-D network on stills (a clip of one frame), C2D, I3D 3×1×1, I3D 3×3×3, and every
-depth and width. Parameter names are torchvision's ResNet names, so that ImageNet weights inflate by name
-(`nlnet.weights.load`). The class knows nothing of non-local blocks: `nlnet.insert_nonlocal` puts them in.
+One class covers the 2-D network for images (clips of one frame), C2D, I3D 3×1×1 and I3D 3×3×3, at every depth and
+width. Parameters have the names of torchvision's ResNets, so that ImageNet weights can be inflated by name
+(`nlnet.weights.load`). Non-local blocks are inserted by `nlnet.insert_nonlocal`; this file has none.
 
 Letters: B clips, T frames, H×W pixels, K classes.
 """
@@ -19,24 +19,26 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nlnet.axes import max_pool3d
+from nlnet.errors import NlnetError, did_you_mean
 from nlnet.layers.conv3d import Convolution
 from nlnet.layers.norms import create_norm, untracked_statistics
 
 Inflation = Literal["none", "3x1x1", "3x3x3"]
 Padding = Literal["released", "padded", "paper", "mmaction2"]
 EXPANSION = 4
+"""Outer channels of a bottleneck for each inner channel."""
 
 Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How a network samples and shortens time (the release's two architecture files)."""
+    """The frames of a clip and the temporal strides of a network (from the release's two architecture files)."""
 
     frames: int
     """Frames of a training clip."""
     stride: int
-    """Distance between them in the video, in frames."""
+    """Distance between two frames of a clip, in frames of the video."""
     conv1_stride: int
     """Temporal stride of conv1."""
     pool1_stride: int
@@ -52,9 +54,9 @@ TIMINGS = {
 
 
 def inflated(stage: int, index: int) -> bool:
-    """Whether residual block `index` of `res{stage}` has a temporal kernel in an I3D of the release.
+    """Whether residual block `index` (from 0) of `res{stage}` has a temporal kernel in an I3D of the release.
 
-    All of res2, every second block of res3 and res4 (0, 2, …), and only the odd blocks of res5. The paper
+    All blocks of res2 have one, every second block of res3 and res4 (0, 2, …), and the odd blocks of res5. The paper
     says "one kernel for every 2 residual blocks" (§4.1).
     """
     if stage == 2:
@@ -63,14 +65,14 @@ def inflated(stage: int, index: int) -> bool:
 
 
 class MaxPool(nn.Module):
-    """Max pooling that leaves time alone where there is only one frame, so that a still passes."""
+    """Max pooling that does not pool time if there is only one frame, so that images can be network inputs."""
 
     def __init__(self, kernel: Triple, stride: Triple, padding: Triple = (0, 0, 0)) -> None:
         super().__init__()
         self.kernel, self.stride, self.padding = kernel, stride, padding
 
     def settings(self, frames: int) -> tuple[Triple, Triple, Triple]:
-        """Kernel, stride and padding for a map of that many frames."""
+        """Kernel, stride and padding for a map with that many frames."""
         if frames > 1:
             return self.kernel, self.stride, self.padding
         return (1, *self.kernel[1:]), (1, *self.stride[1:]), (0, *self.padding[1:])
@@ -83,7 +85,7 @@ class MaxPool(nn.Module):
 
 
 def convolution(in_channels: int, out_channels: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
-    """A convolution without bias, padded to keep the size at stride 1; He initialisation over the fan-out."""
+    """Create a convolution without bias that keeps the size at stride 1, with He initialisation over the fan-out."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     conv = Convolution(in_channels, out_channels, kernel, stride, padding, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
@@ -91,7 +93,7 @@ def convolution(in_channels: int, out_channels: int, kernel: Triple, stride: Tri
 
 
 class Bottleneck(nn.Module):
-    """ReLU(x + BN(1×1×1(ReLU(BN(1×3×3(ReLU(BN(k×1×1 x)))))))); the spatial stride sits on the 3×3.
+    """A residual block, ReLU(x + BN(1×1×1(ReLU(BN(1×3×3(ReLU(BN(k×1×1 x)))))))), with the spatial stride on the 3×3.
 
     The last BN starts with γ = 0, as in the release, so that an untrained block is ReLU(shortcut).
     """
@@ -128,27 +130,30 @@ class Bottleneck(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.bn3(self.conv3(x))
-        x += shortcut
+        x += shortcut  # in place: no gradient needs the output of bn3
         return self.relu(x)
 
 
 class VideoResNet(nn.Module):
-    """A residual network over (B, 3, T, H, W) clips: conv1, pool1, res2, pool2, res3, res4[, res5], average, fc.
+    """A residual network for (B, 3, T, H, W) clips: conv1, pool1, res2, pool2, res3, res4[, res5], average, fc.
 
     Args:
-        blocks: residual blocks per stage from res2 on; (3, 4, 6, 3) is R50, (3, 4, 23, 3) is R101.
+        blocks: residual blocks per stage, from res2 on; (3, 4, 6, 3) is R50, (3, 4, 23, 3) is R101.
         inflation: "none" is C2D; "3x1x1" and "3x3x3" are the two I3Ds (Table 2e), with a 5×k×k conv1.
         timing: the temporal strides (`TIMINGS`).
-        padding: pool1 and pool2. "released" pads nothing (res2 is 55×55 at 224); "padded" pads pool1 by
-            (0, 1, 1) (56×56, the ports); "paper" is Table 1 read literally: kernels 3×3×3 and 3×1×1;
-            "mmaction2" is "padded" with a pool1 that strides in time without looking: kernel 1×3×3.
-        pool2: whether pool2 halves time after res2 (only the ports' "nopool" networks leave it out).
+        padding: how pool1 and pool2 pad. "released": not at all (res2 is 55×55 at 224); "padded": pool1 by
+            (0, 1, 1) (56×56, as in the ports); "paper": Table 1 taken literally, with kernels 3×3×3 and 3×1×1;
+            "mmaction2": "padded" with a 1×3×3 kernel in pool1, whose stride in time then skips frames.
+        pool2: whether pool2 halves the number of frames after res2 (the "nopool" networks of the ports have none).
         num_classes: K.
         dropout: probability before the classifier, in training.
         norm: a kind of `nlnet.layers.norms.create_norm`.
         width: channels of conv1; stage s has 2^(s-2)·width inner and four times as many outer channels.
         stem_kernel: spatial kernel of conv1.
-        stem_pool: whether pool1 exists (only a small network leaves it out).
+        stem_pool: whether there is a pool1 (a small network may have none).
+
+    Raises:
+        NlnetError: an unknown inflation or padding, not one to four stages, or an empty stage.
 
     Source: Table 1 and §4.1 of the paper; the released architecture where the two differ (docs/paper.md).
     """
@@ -172,13 +177,17 @@ class VideoResNet(nn.Module):
         _check("inflation", inflation, get_args(Inflation))
         _check("padding", padding, get_args(Padding))
         if not 1 <= len(blocks) <= 4 or min(blocks) < 1:
-            raise ValueError(
+            raise NlnetError(
                 f"blocks: got {tuple(blocks)}, expected one to four stages of at least one block"
             )
         self.conv1 = convolution(
             3,
             width,
-            (1 if inflation == "none" else 5, stem_kernel, stem_kernel),
+            (
+                1 if inflation == "none" else 5,
+                stem_kernel,
+                stem_kernel,
+            ),  # the I3Ds of the release have a temporal kernel of 5
             (timing.conv1_stride, 2, 2),
         )
         self.bn1 = create_norm(norm, width, ndim=3)
@@ -204,14 +213,15 @@ class VideoResNet(nn.Module):
             self.add_module(f"layer{number}", stage)
             self.stages.append(f"layer{number}")
         self.checkpointing = False
-        """Keep the inputs of the stem and of residual blocks only, and compute the rest again for the gradient."""
+        """Activation checkpointing: save only the inputs of the stem and of residual blocks, and recompute the rest for
+        the gradient."""
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
-        nn.init.normal_(self.fc.weight, std=0.01)
+        nn.init.normal_(self.fc.weight, std=0.01)  # as in the release
         nn.init.zeros_(self.fc.bias)
 
     def stem(self, x: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B C t h w"]:
-        """The map that enters res2."""
+        """The map that is the input of res2."""
         return self.pool1(self.relu(self.bn1(self.conv1(x))))
 
     def features(self, x: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B C t h w"]:
@@ -234,20 +244,21 @@ class VideoResNet(nn.Module):
         return self.fc(self.dropout(self.features(x).mean(dim=(2, 3, 4))))
 
     def dense_logits(self, x: Float[Tensor, "B 3 T H W"], window: Triple) -> Float[Tensor, "B K t h w"]:
-        """Logits of a window that slides over the map with stride 1: the fully convolutional test head.
+        """Logits at every position of a window that slides over the last map: fully convolutional testing.
 
-        `window` is the map's size (t, h, w) at the training clip (`window_of`); a 256 crop on a network
-        trained at 224 gives a 2×2 grid. Average the softmax over the grid, not the logits.
+        `window` is the size (t, h, w) of the last map for a training clip (`window_of`), the stride is 1: a 256 crop
+        and a network trained at 224 give a 2×2 grid of logits. Average the softmax over the grid, not the logits.
         """
         pooled = F.avg_pool3d(self.features(x), window, stride=1)
+        # nn.Linear works on the last axis: as a 1×1×1 convolution, without another set of weights
         return self.fc(self.dropout(pooled).movedim(1, -1)).movedim(-1, 1)
 
 
 def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, norms: nn.Module) -> Tensor:
-    """run(x), of which autograd keeps x alone and computes the rest again when the gradient needs it.
+    """run(x) with activation checkpointing: autograd saves x and runs it again for the gradient.
 
-    A residual block runs with its hooks, so with the non-local block attached to it. The second forward pass has
-    the first one's random numbers and autocast, and does not count in the running statistics of `norms`.
+    The second run has the random numbers and the autocast of the first, and does not change the running statistics of
+    `norms`. `run` is called as a module, so that its hooks, and with them a non-local block, run as well.
     """
     y: Tensor = checkpoint(
         run, x, use_reentrant=False, context_fn=lambda: (nullcontext(), untracked_statistics(norms))
@@ -256,7 +267,12 @@ def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, norms: nn.Module) -> 
 
 
 def window_of(model: VideoResNet, clip: Triple) -> Triple:
-    """The size (t, h, w) of the last map for a clip of (T, H, W)."""
+    """The size (t, h, w) of the last map for a clip of (T, H, W), computed from the layers' settings.
+
+    Raises:
+        NlnetError: a clip that is too small for the network.
+    """
+    # only these layers change the size; in a stage it is the 3×3 of the first block, which has the stride
     layers: list[nn.Module] = [model.conv1, model.pool1]
     for name in model.stages:
         layers.append(model.get_submodule(f"{name}.0.conv2"))
@@ -269,8 +285,9 @@ def window_of(model: VideoResNet, clip: Triple) -> Triple:
         elif isinstance(layer, nn.Conv3d):
             size = _output_size(size, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
     if min(size) < 1:
-        raise ValueError(
-            f"a clip of {clip} (frames, rows, columns) is too small: its last map would be {size}"
+        raise NlnetError(
+            f"a clip of {clip} (frames, rows, columns) is too small for this network: its last map would be {size}, "
+            "expected 1 or more along each axis; take a larger crop"
         )
     return size
 
@@ -282,6 +299,7 @@ def _output_size(size: Triple, kernel: Triple, stride: Triple, padding: Triple) 
 
 def _pool1(stride: int, padding: Padding) -> MaxPool:
     if padding == "paper":
+        # Table 1 pools time by 3 with stride 2; where time has stride 1 in pool1 it is not pooled
         return MaxPool((3 if stride == 2 else 1, 3, 3), (stride, 2, 2), (1 if stride == 2 else 0, 1, 1))
     kernel = (1 if padding == "mmaction2" else stride, 3, 3)
     return MaxPool(kernel, (stride, 2, 2), (0, 0, 0) if padding == "released" else (0, 1, 1))
@@ -295,4 +313,5 @@ def _pool2(padding: Padding) -> MaxPool:
 
 def _check(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(allowed)}")
+        near = did_you_mean(value, allowed, most=1)
+        raise NlnetError(f"{name}: got {value!r}, expected one of {', '.join(allowed)}{near}")

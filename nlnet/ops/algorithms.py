@@ -19,10 +19,12 @@ from nlnet.ops.tiled import softmax_tiled
 
 
 def _anywhere(problem: Problem) -> bool:
+    """True for every problem."""
     return True
 
 
 def _nowhere(problem: Problem) -> bool:
+    """False for every problem."""
     return False
 
 
@@ -48,6 +50,8 @@ class Algorithm:
 
 
 def _by_definition(operator: str) -> Callable[..., Tensor]:
+    """The reference implementation as an entry of the table."""
+
     def run(theta: Tensor, phi: Tensor, g: Tensor, weight: Tensor | None, scale: float) -> Tensor:
         # its sums over M keys need float32 where the inputs are halves
         wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (theta, phi, g))
@@ -56,6 +60,7 @@ def _by_definition(operator: str) -> Callable[..., Tensor]:
     return run
 
 
+# Each algorithm takes what its formula has; the table calls all of them alike.
 def _without_weight(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda theta, phi, g, weight, scale: run(theta, phi, g, scale=scale)
 
@@ -113,13 +118,14 @@ ALGORITHMS: dict[str, dict[str, Algorithm]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What `auto` picks and why; `macs` (forward) and `bytes` (the most held beyond inputs and output, forward and
-    backward, an estimate) of every algorithm that can run there."""
+    """The algorithm that `auto` picks, with the reason, and the costs of every algorithm that can run there."""
 
     algorithm: str
     reason: str
     macs: dict[str, int]
+    """Multiply-adds, forward, by algorithm."""
     bytes: dict[str, int]
+    """The most held beyond inputs and output, forward and backward, by algorithm: an estimate."""
 
 
 def choose_algorithm(
@@ -134,10 +140,16 @@ def choose_algorithm(
     device: str | torch.device,
     backward: bool = True,
 ) -> Choice:
-    """The algorithm for theta (batch, queries, compared), phi (batch, keys, compared), g (batch, keys, carried).
+    """The algorithm that `nonlocal_operation` takes by itself for these sizes, with the costs of all of them.
 
-    `backward` says whether gradients will be asked for.
-    Plain arithmetic on plain numbers, remembered. Raises NlnetError for an unknown pairwise.
+    The sizes are those of theta (batch, queries, compared), phi (batch, keys, compared) and g (batch, keys, carried);
+    `backward` says whether gradients will be computed. Nothing is run: the answer is arithmetic, and cached.
+
+        choose_algorithm("concatenation", batch=1, queries=12544, keys=3136, compared=256, carried=256,
+                         dtype=torch.float32, device="cpu").algorithm            # "sorted"
+
+    Raises:
+        NlnetError: an unknown pairwise function.
     """
     return cheapest(
         Problem(
@@ -156,7 +168,7 @@ def choose_algorithm(
 
 @lru_cache(maxsize=4096)
 def cheapest(problem: Problem) -> Choice:
-    """The cheapest entry of the table that can run there, the first of equals."""
+    """The entry of the table with the lowest price among those that can run there; the first one of a tie."""
     served = {name: entry for name, entry in ALGORITHMS[problem.operator].items() if entry.serves(problem)}
     prices = {name: entry.price(problem) for name, entry in served.items()}
     ranked = sorted(prices, key=lambda name: prices[name])
@@ -171,5 +183,5 @@ def cheapest(problem: Problem) -> Choice:
 
 
 def traced(problem: Problem) -> str:
-    """What `auto` means while torch.compile or torch.export traces."""
+    """The algorithm that `auto` takes while torch.compile or torch.export traces."""
     return next(name for name, entry in ALGORITHMS[problem.operator].items() if entry.compiles(problem))

@@ -1,12 +1,12 @@
-"""What the algorithms cost, in the one unit that `auto` compares: multiply-adds of a matrix product, forward.
+"""The cost of each algorithm, in the unit that `auto` compares: multiply-adds of a matrix product, forward.
 
     definition      NM(D + C), or (N + M)D + NMC for concatenation;  + MAP for each of the NM affinities
     reassociated    (N + M)DC
     sorted          (N + M)D + SORTED for each of the (N + M)C values carried;  + LAUNCHES for its many small steps
 
-each times the batch; in half precision re-association costs HALF of that, since the definition computes in float32
-whatever it is given. Softmax has no cheaper sum: its algorithms do the same products and differ in what they keep. There
-the price is that product, times a factor that says which is faster at this size (`softmax_price`).
+each times the batch. In half precision re-association costs HALF of that, because the definition computes in float32
+whatever its inputs are. The softmax cannot be re-associated: its algorithms do the same products and differ in what
+they keep in memory, so their price is that product times a factor that ranks them at this size.
 
 The CPU constants are fitted to forward + backward in float32 (docs/math.md has the table and where the rule loses);
 those for accelerators are reasoned from bandwidth and launch time there, not measured.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nlnet.layers.matmul import BF16, FAINT, ONEDNN
+from nlnet.layers.matmul import BF16, EXP_SCALE_BITS, ONEDNN
 from nlnet.ops.tiled import kept_rows, largest_tile
 
 
@@ -38,41 +38,46 @@ class Problem:
 
     @property
     def affinities(self) -> int:
+        """B·N·M."""
         return self.batch * self.queries * self.keys
 
     @property
     def rows(self) -> int:
+        """B·(N + M)."""
         return self.batch * (self.queries + self.keys)
 
     @property
     def half(self) -> bool:
+        """Whether the dtype has 16 bits."""
         return self.dtype.itemsize < 4
 
     @property
     def rates(self) -> "Rates":
+        """The constants of the device."""
         return CPU if self.device == "cpu" else ACCELERATOR
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Prices in multiply-adds, and the largest map (in affinities, the whole batch) that softmax keeps."""
+    """Constants of one kind of device: prices in multiply-adds, sizes in affinities of the whole batch."""
 
     map: float
     sorted: float
     launches: float
     kept_map: int
+    """The largest map that softmax computes by the definition."""
     kept_half: int
-    """The same for bf16 and fp16, which the definition computes in float32."""
+    """The same for bf16 and fp16 inputs, which the definition computes in float32."""
     tiles: int | None
-    """Affinities of one item from which softmax may be computed by tiles, if ever."""
+    """The smallest map of one item that softmax computes by tiles; None where tiles are never faster."""
     wide: int
-    """D + C from which tiles of float32 are worth it, in training."""
+    """The smallest D + C at which tiles of float32 are faster, in training."""
     half: float
-    """A product of bf16 or fp16 for each of float32, in which the definition computes whatever it is given."""
+    """The time of a product in bf16 or fp16, relative to float32."""
 
 
 CPU = Rates(
-    map=10.0,
+    map=10.0,  # the map is written and read several times: ten multiply-adds' worth of memory traffic each
     sorted=100.0,
     launches=20e6,
     kept_map=3 << 20,
@@ -85,60 +90,69 @@ ACCELERATOR = Rates(
     map=1000.0, sorted=4000.0, launches=20e9, kept_map=0, kept_half=0, tiles=None, wide=0, half=0.5
 )
 
-KEEPS, TILES, FUSED = 0.9, 1.0, 1.1
-"""Softmax: the definition where its map is small, tiles where they pay, the fused kernel; elsewhere AVOIDED."""
-AVOIDED = 10.0
+KEEPS, TILES, FUSED, AVOIDED = 0.9, 1.0, 1.1, 10.0
+"""Factors that rank the softmax algorithms: the definition where its map is small, tiles where they are faster, else the
+fused kernel; AVOIDED is what the first two get elsewhere."""
 
 
 def definition_macs(p: Problem) -> int:
+    """N·M·(D + C): the affinities and the sum over keys."""
     return p.affinities * (p.compared + p.carried)
 
 
 def concatenation_macs(p: Problem) -> int:
-    """The two halves of w_fᵀ[θ, φ] are one number a position; only the sum over keys is quadratic."""
+    """w_fᵀ[θ, φ] is a sum of one number per query and one per key; only the sum over keys is quadratic."""
     return p.rows * p.compared + p.affinities * p.carried
 
 
 def reassociated_macs(p: Problem) -> int:
+    """φᵀg and θ(φᵀg)."""
     return p.rows * p.compared * p.carried
 
 
 def sorted_macs(p: Problem) -> int:
+    """a and b, and two tables of running sums over the keys."""
     return p.rows * p.compared + 2 * p.rows * p.carried
 
 
 def definition_price(p: Problem) -> float:
+    """Its products, and passes over the N×M map."""
     return definition_macs(p) + p.rates.map * p.affinities
 
 
 def concatenation_price(p: Problem) -> float:
+    """The same for concatenation, whose affinities are cheaper."""
     return concatenation_macs(p) + p.rates.map * p.affinities
 
 
 def reassociated_price(p: Problem) -> float:
+    """Its products, in the speed of its dtype."""
     return reassociated_macs(p) * (p.rates.half if p.half else 1.0)
 
 
 def sorted_price(p: Problem) -> float:
+    """Its products, a sort with gathers per value carried, and many small kernel launches."""
     return sorted_macs(p) + p.rates.sorted * p.rows * p.carried + p.rates.launches
 
 
 def softmax_kept_price(p: Problem) -> float:
-    """The definition: the fastest way while the map is small enough to be read again from a cache."""
+    """The price of the definition: the fastest way as long as the map stays in the cache."""
     kept = p.rates.kept_half if p.half else p.rates.kept_map
     return definition_macs(p) * (KEEPS if p.affinities <= kept else AVOIDED)
 
 
 def softmax_tiled_price(p: Problem) -> float:
+    """The price of the tiles."""
     return definition_macs(p) * (TILES if worth_tiling(p) else AVOIDED)
 
 
 def softmax_fused_price(p: Problem) -> float:
+    """The price of torch's fused kernel, which serves wherever the others are avoided."""
     return definition_macs(p) * FUSED
 
 
 def worth_tiling(p: Problem) -> bool:
-    """Whether the tiles of softmax are faster than the fused kernel: always in bf16, else for wide products that train."""
+    """Whether tiles are faster than the fused kernel: large maps in bf16, or in float32 with wide products in training."""
     tiles = p.rates.tiles
     if tiles is None or p.queries * p.keys < tiles:
         return False
@@ -147,8 +161,9 @@ def worth_tiling(p: Problem) -> bool:
 
 
 def tiles_compiled(p: Problem) -> bool:
-    """Whether torch.compile's `auto` takes the tiles: where oneDNN's products hold exp, and they pay. Not for export."""
-    if p.device != "cpu" or ONEDNN is None or p.dtype not in FAINT or torch.compiler.is_exporting():
+    """Whether `auto` takes the tiles under torch.compile: where oneDNN runs them and they are faster; never in an export."""
+    # an exported program has to run on machines whose torch was built without oneDNN
+    if p.device != "cpu" or ONEDNN is None or p.dtype not in EXP_SCALE_BITS or torch.compiler.is_exporting():
         return False
     return (BF16 or p.dtype != torch.bfloat16) and worth_tiling(p)
 
@@ -157,10 +172,12 @@ def tiles_compiled(p: Problem) -> bool:
 
 
 def definition_bytes(p: Problem) -> int:
+    """The map and its gradient."""
     return 2 * p.affinities * p.dtype.itemsize
 
 
 def tiled_bytes(p: Problem) -> int:
+    """Two tiles, the tiles that are kept, and gradients summed in float32."""
     itemsize, sums = p.dtype.itemsize, _sum_size(p)
     tile = min(p.affinities, largest_tile(p.keys))
     kept = p.batch * p.keys * kept_rows(p.queries, p.keys, p.compared + p.carried)
@@ -169,16 +186,18 @@ def tiled_bytes(p: Problem) -> int:
 
 
 def fused_bytes(p: Problem) -> int:
-    """One logsumexp a query, and zeros that make D and C alike."""
+    """One logsumexp per query, and the zeros that pad the narrower of D and C."""
     padded = p.batch * (p.queries + 2 * p.keys) * abs(p.compared - p.carried) * p.dtype.itemsize
     return p.batch * p.queries * 4 + padded
 
 
 def reassociated_bytes(p: Problem) -> int:
+    """The D×C matrix and its gradient."""
     return 2 * p.batch * p.compared * p.carried * p.dtype.itemsize
 
 
 def sorted_bytes(p: Problem) -> int:
+    """Four tables of running sums, the indices, and upcast copies of half-precision inputs."""
     sums = _sum_size(p)
     tables = 4 * p.batch * (p.keys + 1) * p.carried * sums
     indices = 12 * p.rows * 8
@@ -187,5 +206,5 @@ def sorted_bytes(p: Problem) -> int:
 
 
 def _sum_size(p: Problem) -> int:
-    """Bytes of a number that sums are kept in: float32 or wider."""
+    """Bytes per element of sums, which are kept in float32 or wider."""
     return max(p.dtype.itemsize, 4)

@@ -1,11 +1,11 @@
-"""The non-local operation: one function, four names of the paper, several exact algorithms."""
+"""The non-local operation as a function: it checks its inputs, chooses an algorithm and runs it."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nlnet.errors import NlnetError, did_you_mean
-from nlnet.layers.autocast import without_autocast
+from nlnet.layers.contexts import without_autocast
 from nlnet.ops.algorithms import ALGORITHMS, cheapest, traced
 from nlnet.ops.cost import Problem
 from nlnet.ops.reference import OPERATORS, operator_of
@@ -22,6 +22,9 @@ def nonlocal_operation(
     algorithm: str = "auto",
 ) -> Float[Tensor, "B N C"]:
     """y_i = 1/C(x) · Σ_j f(x_i, x_j) g(x_j), eq. 1 of the paper, exactly, without the N×M map where that pays.
+
+        theta, phi, g = torch.randn(2, 196, 32), torch.randn(2, 49, 32), torch.randn(2, 49, 64)
+        y = nlnet.nonlocal_operation(theta, phi, g, pairwise="softmax")    # (2, 196, 64)
 
     theta     (B, N, D)  what each of the N query positions is compared by
     phi       (B, M, D)  what each of the M key positions is compared by

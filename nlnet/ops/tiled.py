@@ -1,6 +1,9 @@
-"""Softmax by tiles of query rows: the definition's values and gradients in linear memory, any width, layout and device.
+"""Softmax computed a tile of query rows at a time: exact, in linear memory, for any width, layout and device.
 
-Derivation and error bounds: docs/math.md. Callers check the inputs (nlnet.ops.operation) and keep autocast out.
+Two versions. `_TiledSoftmax` is ordinary torch and works everywhere. `softmax_by_tiles` is for the CPU, where oneDNN's
+matrix products can apply exp, or the gradient of softmax, to each result before it is stored.
+`nlnet.ops.operation` checks the inputs and switches autocast off before it calls these. docs/math.md has the
+derivation and the error bounds.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,14 +15,14 @@ from jaxtyping import Float
 from torch import Size, Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from nlnet.layers.matmul import FAINT, exp_product, fuses, linear, product, scaled_product
+from nlnet.layers.matmul import EXP_SCALE_BITS, can_fuse, exp_product, linear, product, scaled_product
 
 TILE, ROWS = 1 << 21, 512
-"""Most affinities that the tiled softmax holds at once, unless so many rows of M keys are more."""
+"""A tile has at most TILE affinities (8 MiB of float32), or ROWS rows of all keys where that is more."""
 KEPT = 2.5
-"""Tiles of P that the forward pass leaves to the backward pass hold at most this many times its inputs and y."""
+"""Tiles of P are kept for the backward pass up to this many times the memory of theta, phi, g and y."""
 VANISHED = 1e-25
-"""Sums of exponentials below this have lost the small ones among them to float32's and bf16's range."""
+"""A sum of exponentials below this is not trusted: small terms may have underflowed in float32 and bf16."""
 
 
 def softmax_tiled(
@@ -33,31 +36,37 @@ def softmax_tiled(
 ) -> Float[Tensor, "B N C"]:
     """Softmax, a tile of query rows at a time; any width, layout and device.
 
-    `tile` is the most affinities held at once (at least one row of M). The backward pass makes the tiles again from
-    the inputs and y, but for those that oneDNN made and that were kept: `kept` times the memory of inputs and y.
-    With create_graph=True it is recorded to be differentiated again, all tiles of it: N×M memory.
+    `tile` is the most affinities held at once (at least one row of M). The backward pass computes the tiles again from
+    the inputs and y, except for those that were kept (`kept` times the memory of inputs and y; oneDNN only). With
+    create_graph=True autograd records all tiles for the second derivative: N×M memory.
     """
     tile = tile or largest_tile(phi.shape[1])
-    if theta.dtype == g.dtype and fuses(theta[:1], phi[:1]):
+    if theta.dtype == g.dtype and can_fuse(theta[:1], phi[:1]):
         learns = torch.is_grad_enabled() and any(x.requires_grad for x in (theta, phi, g))
         return softmax_by_tiles(theta, phi, g, scale, tile, kept if learns else 0.0)[0]
     return _TiledSoftmax.apply(theta, phi, g, scale, tile)
 
 
 def largest_tile(keys: int) -> int:
-    """Affinities of a tile, at most."""
+    """The most affinities that a tile may hold."""
     return max(TILE, ROWS * keys)
 
 
 def kept_rows(queries: int, keys: int, width: int, times: float = KEPT) -> int:
-    """Queries of each item whose tiles are kept, `width` being D + C; none where that is less than a quarter of them."""
+    """How many query rows of each item keep their tiles; `width` is D + C.
+
+    None where that would be less than a quarter of them: the saving would not pay for the memory.
+    """
     rows = min(queries, int(times * width * (queries + keys) / keys))
     return rows if 4 * rows >= queries else 0
 
 
 class _TiledSoftmax(torch.autograd.Function):
-    """Logits, softmax and all sums over tiles are float32 or wider. bf16 inputs meet as bf16 in the products whose
-    results are rounded to it anyway: p g, pᵀu, u gᵀ, dL φ, dLᵀθ."""
+    """The version for any device and dtype.
+
+    Logits, softmax and all sums over tiles are float32 or wider. bf16 inputs stay bf16 in the products whose results
+    are rounded to bf16 anyway: p g, pᵀu, u gᵀ, dL φ, dLᵀθ.
+    """
 
     @staticmethod
     def forward(theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int) -> Tensor:
@@ -84,9 +93,10 @@ class _TiledSoftmax(torch.autograd.Function):
         dtheta, dphi, dg = torch.empty_like(theta), *(x.new_zeros(x.mT.shape, dtype=sums) for x in (phi, g))
         for items, rows in _tiles(theta.shape[0], theta.shape[1], phi.shape[1], ctx.tile):
             query, upstream = theta[items, rows].to(sums) * ctx.scale, dy[items, rows]
-            p = product(query, phi32[items]).softmax(-1)
+            p = product(query, phi32[items]).softmax(-1)  # made again: cheaper than N×M memory
             u = upstream.to(narrow)
             dg[items] += product(u.mT, p.to(narrow).mT)
+            # δ_i = Σ_j P_ij dP_ij = u_i·y_i: the row sum that the gradient of softmax subtracts, without the row
             mean = (upstream.to(sums) * y[items, rows]).sum(-1, keepdim=True)
             dlogits = product(u, carried[items]).to(sums).sub_(mean).mul_(p).to(narrow)
             dtheta[items, rows] = product(dlogits, compared[items]).mul_(ctx.scale)
@@ -95,7 +105,7 @@ class _TiledSoftmax(torch.autograd.Function):
 
 
 def _product_dtype(g: Tensor) -> torch.dtype:
-    """bf16 has float32's range, so its products may stay in it; fp16 sums may overflow where the result does not."""
+    """The dtype of products: bf16 stays, having float32's range; fp16 becomes float32, whose sums cannot overflow."""
     return g.dtype if g.dtype in (torch.bfloat16, torch.float64) else torch.float32
 
 
@@ -108,14 +118,15 @@ def _tiles(batch: int, queries: int, keys: int, tile: int) -> Iterator[tuple[sli
             yield slice(first, first + items), slice(row, row + rows)
 
 
-# From here on: `_TiledSoftmax` with what follows a product inside it, exp(L − shift) as one, P ∘ (dP − δ) as one.
-# Tiles stand transposed, keys by queries, so that what belongs to a query is a bias: the shift, δ. Both are float32,
-# and so are the sums over tiles; P and dL are rounded to the inputs' dtype, each after its last step. Two operators
-# of torch's, which torch.compile takes as they are.
+# From here on: the version for oneDNN. Two things are one product each: exp(L − shift), and P ∘ (dP − δ). oneDNN adds a
+# bias per output column, so tiles are transposed (keys by queries): then the shift and δ, one number a query, are
+# biases. Both are float32, and so are the sums over tiles; P and dL are rounded once, to the inputs' dtype.
+# They are registered as two operators, which torch.compile calls as they are.
 
 
 def _operator(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Make it torch.ops.nlnet.<its name>. Not by `custom_op`, whose first call imports the compiler: seconds."""
+    """Register `kernel` as torch.ops.nlnet.<its name>."""
+    # not by torch.library.custom_op: its first call imports the compiler, which takes seconds
     name = f"nlnet::{kernel.__name__}"
     torch.library.define(name, torch.library.infer_schema(kernel, mutates_args=()))
     torch.library.impl(name, "CPU", kernel)
@@ -126,9 +137,10 @@ def _operator(kernel: Callable[..., Any]) -> Callable[..., Any]:
 def softmax_by_tiles(
     theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int, kept: float
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """y; (B, N) shift and total, for which P_ij = exp(s θᵢᵀφⱼ − shift_i)/total_i; the first tiles of those exponentials."""
-    phi, g = phi.contiguous(), g.contiguous()  # of other layouts bf16 has no fast kernel
+    """y; shift and total (B, N) with P_ij = exp(s θᵢᵀφⱼ − shift_i)/total_i; and the tiles of exponentials that are kept."""
+    phi, g = phi.contiguous(), g.contiguous()  # oneDNN has no fast bf16 kernel for other layouts
     y, shift, total, _ = _fused_like(theta, phi, g, scale, tile, 0.0)
+    # |s θᵢᵀφⱼ| ≤ |s| |θᵢ| max_j |φⱼ|: a shift that no logit exceeds, known before any logit is computed
     longest = _lengths(phi).amax(-1) * abs(scale)
     last = kept_rows(theta.shape[1], phi.shape[1], theta.shape[2] + g.shape[2], kept)
     tiles, far = [], False
@@ -143,10 +155,14 @@ def softmax_by_tiles(
                 p = exp_product(keys, query, shift[here])
                 total[here] = p.sum(0, dtype=torch.float32)
                 far = bool(total[here].min() < VANISHED)
-            if far:  # logits of some query are all far below |θ||φ|: by the largest of them instead
+            # Where a query's logits are all far below that bound, its exponentials underflow. From then on the shift
+            # is the largest logit itself, at the cost of one more product.
+            if far:
                 p, shift[here] = _by_largest(keys, query)
                 total[here] = p.sum(0, dtype=torch.float32)
-            torch.div(linear(carried, p.t(), None), total[here], out=y[here].t())
+            torch.div(
+                linear(carried, p.t(), None), total[here], out=y[here].t()
+            )  # one division a query, not a pair
             if rows.stop <= last:
                 tiles.append(p)
     return y, shift, total, tiles
@@ -181,7 +197,7 @@ def softmax_by_tiles_backward(
     scale: float,
     tile: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of theta, phi and g."""
+    """The gradients of theta, phi and g from the upstream gradient and what the forward pass saved."""
     phi, g = phi.contiguous(), g.contiguous()
     dtheta = theta.new_empty(theta.shape)
     dphi, dg = (x.new_zeros(x.shape, dtype=torch.float32) for x in (phi, g))
@@ -195,6 +211,7 @@ def softmax_by_tiles_backward(
                 p = tiles[item * each + index]
             else:
                 p = exp_product(keys, _scaled(own, scale), shift[here])
+            # p holds exponentials without their division by the total, so the total divides the upstream gradient
             u = (dy[here].contiguous() / total[here][:, None]).to(dy.dtype)
             dg[item] += linear(p, u.t(), None)
             mean = (u.float() * y[here]).sum(-1)
@@ -222,7 +239,8 @@ def _differentiate(ctx, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # ty
         found = softmax_by_tiles_backward(dy, theta, phi, g, y, shift, total, tiles, ctx.scale, ctx.tile)
         return *found, None, None, None
     needed = [x for x, wanted in zip((theta, phi, g), ctx.needs_input_grad, strict=False) if wanted]
-    again = _TiledSoftmax.apply(theta, phi, g, ctx.scale, ctx.tile)  # this one can be differentiated twice
+    # A second derivative is asked for, which these two operators do not have: compute it by the other version.
+    again = _TiledSoftmax.apply(theta, phi, g, ctx.scale, ctx.tile)
     gradients = iter(torch.autograd.grad(again, needed, dy, create_graph=True))
     return *(next(gradients) if wanted else None for wanted in ctx.needs_input_grad[:3]), None, None, None
 
@@ -256,21 +274,26 @@ torch.library.register_autograd("nlnet::softmax_by_tiles", _differentiate, setup
 def _by_largest(
     keys: Float[Tensor, "M D"], query: Float[Tensor, "N D"]
 ) -> tuple[Float[Tensor, "M N"], Float[Tensor, "N"]]:
-    """What `exp_product` gives by the largest logit of each query, and that shift; bf16 has no logits but rounded ones."""
+    """Exponentials as `exp_product` makes them, but shifted by the largest logit of each query; and that shift."""
     logits = linear(keys, query, None)
     shift = logits.amax(0).float()
     if logits.dtype == torch.float32:
-        return logits.sub_(shift + FAINT[torch.float32] * log(2)).exp_(), shift
+        return logits.sub_(shift + EXP_SCALE_BITS[torch.float32] * log(2)).exp_(), shift
+    # The logits of bf16 are rounded, so their maximum may be too small by one rounding: make the shift no smaller.
     shift += shift.abs() * torch.finfo(query.dtype).eps
     return exp_product(keys, query, shift), shift
 
 
 def _lengths(x: Float[Tensor, "*B N D"]) -> Float[Tensor, "*B N"]:
+    """The Euclidean norm of each row, in float32."""
     return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
 
 
 def _scaled(theta: Float[Tensor, "N D"], scale: float) -> Float[Tensor, "N _"]:
-    """s θ for a product with `_compared`; of bf16 where s is no power of two, beside what its rounding lost."""
+    """s θ, to be multiplied with `_compared(φ)`; in bf16 with the rounding error of s θ appended as D more channels.
+
+    Without them the logits would lose digits unless s is a power of two.
+    """
     scaled = theta * scale
     if _exact(scale, theta.dtype):
         return scaled
@@ -278,8 +301,10 @@ def _scaled(theta: Float[Tensor, "N D"], scale: float) -> Float[Tensor, "N _"]:
 
 
 def _compared(phi: Float[Tensor, "M D"], scale: float) -> Float[Tensor, "M _"]:
+    """φ, twice where `_scaled` has appended the rounding error."""
     return phi if _exact(scale, phi.dtype) else torch.cat([phi, phi], dim=1)
 
 
 def _exact(scale: float, dtype: torch.dtype) -> bool:
+    """Whether multiplying by the scale loses nothing: float32 is accurate enough, a power of two exact."""
     return dtype != torch.bfloat16 or abs(frexp(scale)[0]) == 0.5

@@ -1,4 +1,4 @@
-"""Where the cells of maps lie: by the gradients of what they see, and by hand."""
+"""The centres of the cells of maps: by the gradients of what they see, and by hand."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nlnet.attention.cell_centers import Places, nearest_cell, proportional
-from nlnet.attention.tracing import Geometry, following, mark, places_of
+from nlnet.attention.cell_centers import AxisCenters, nearest_cell, proportional
+from nlnet.attention.tracing import CenterTracer, centers_of, set_centers, tracing
 
 
 def test_every_cell_is_at_the_centre_of_what_it_sees() -> None:
-    """By gradients: with constant weights the support of one cell is symmetric about its place."""
+    """By gradients: with constant weights the support of one cell is symmetric about its centre."""
     layers = nn.Sequential(
         nn.Conv2d(1, 1, 5, stride=2, padding=1, bias=False),
         nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -29,10 +29,10 @@ def test_every_cell_is_at_the_centre_of_what_it_sees() -> None:
         *[nn.AvgPool2d(3, 2, ceil_mode=True) if isinstance(m, nn.MaxPool2d) else m for m in layers]
     )
     x = torch.ones(1, 1, 60, 64, requires_grad=True)
-    mark(x, (Places(0.0, 1.0), Places(0.0, 1.0)))
-    with Geometry():
+    set_centers(x, (AxisCenters(0.0, 1.0), AxisCenters(0.0, 1.0)))
+    with CenterTracer():
         y = layers(x)
-    rows, columns = places_of(y)
+    rows, columns = centers_of(y)
     z = smooth(x)
     for i, j in [(6, 7), (7, 6)]:
         (gradient,) = torch.autograd.grad(z[0, 0, i, j], x, retain_graph=True)
@@ -43,8 +43,8 @@ def test_every_cell_is_at_the_centre_of_what_it_sees() -> None:
 
 def test_functions_that_keep_change_or_lose_the_grid() -> None:
     x = torch.randn(1, 4, 12)
-    mark(x, (Places(1.0, 2.0),))
-    with Geometry():
+    set_centers(x, (AxisCenters(1.0, 2.0),))
+    with CenterTracer():
         kept = torch.sigmoid(nn.functional.group_norm(x.relu() * 2, 2))
         first, second = (1 + x).chunk(2, dim=1)
         gated = x.mean(dim=2, keepdim=True) * x
@@ -53,12 +53,12 @@ def test_functions_that_keep_change_or_lose_the_grid() -> None:
         sliced = x[:, :, ::2]
         rows = x.mean(dim=1)
     for y in (kept, first, second, gated):
-        assert places_of(y) == (Places(1.0, 2.0),)
+        assert centers_of(y) == (AxisCenters(1.0, 2.0),)
     # cells 0, 1, 2 lie at 1, 3, 5
-    assert places_of(pooled) == (Places(3.0, 6.0),)
-    assert places_of(larger) == (Places(0.5, 1.0),)
-    assert places_of(sliced) is None
-    assert places_of(rows) is None
+    assert centers_of(pooled) == (AxisCenters(3.0, 6.0),)
+    assert centers_of(larger) == (AxisCenters(0.5, 1.0),)
+    assert centers_of(sliced) is None
+    assert centers_of(rows) is None
 
 
 @pytest.mark.parametrize(
@@ -81,21 +81,21 @@ def test_functions_that_keep_change_or_lose_the_grid() -> None:
         lambda x: nn.functional.adaptive_avg_pool2d(x, 3),  # windows of two cells that overlap unevenly
     ],
 )
-def test_what_moves_or_mixes_cells_is_not_taken_for_what_keeps_them(
+def test_functions_that_move_or_mix_cells_lose_the_centres(
     reorder: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
-    """Sides of 4 and 4 channels, so that no size tells."""
+    """Sides of 4 and 4 channels, so that sizes alone cannot tell."""
     x = torch.randn(1, 4, 4, 4)
-    mark(x, (Places(1.0, 2.0), Places(0.0, 1.0)))
-    with Geometry():
+    set_centers(x, (AxisCenters(1.0, 2.0), AxisCenters(0.0, 1.0)))
+    with CenterTracer():
         y = reorder(x)
         z = y.relu() * 2
-    assert places_of(y) is None
-    assert places_of(z) is None
+    assert centers_of(y) is None
+    assert centers_of(z) is None
 
 
 class ByHand(nn.Conv2d):
-    """A convolution by columns and a product, which torch's functions do not say is one."""
+    """A convolution by unfold and a product, which the tracer cannot recognise as one."""
 
     trim = 0
 
@@ -106,29 +106,29 @@ class ByHand(nn.Conv2d):
         return y.unflatten(2, (rows, -1))[:, :, self.trim :]
 
 
-def test_a_convolution_by_other_functions_is_followed_by_its_settings() -> None:
-    """Rows −1…1, 1…3, …; columns 0…2, 1…3, …. One whose map has another size than its settings give is not."""
+def test_a_convolution_by_other_functions_is_traced_by_its_settings() -> None:
+    """Rows −1…1, 1…3, …; columns 0…2, 1…3, …. A map of another size than the settings give has no centres."""
     conv = ByHand(2, 3, 3, stride=(2, 1), padding=(1, 0), bias=False)
     x = torch.randn(1, 2, 9, 8)
-    mark(x, (Places(0.0, 1.0), Places(0.0, 1.0)))
-    with following(conv):
+    set_centers(x, (AxisCenters(0.0, 1.0), AxisCenters(0.0, 1.0)))
+    with tracing(conv):
         y = conv(x)
         conv.trim = 1
         z = conv(x)
     torch.testing.assert_close(
         y, nn.functional.conv2d(x, conv.weight, None, (2, 1), (1, 0)), atol=1e-5, rtol=0
     )
-    assert places_of(y) == (Places(0.0, 2.0), Places(1.0, 1.0))
-    assert places_of(z) is None
+    assert centers_of(y) == (AxisCenters(0.0, 2.0), AxisCenters(1.0, 1.0))
+    assert centers_of(z) is None
     assert not conv._forward_hooks
 
 
 def test_channels_may_be_shuffled_and_cut() -> None:
-    """ShuffleNet's shuffle, and slices of channels: the last axes stay where they are."""
-    frame = (Places(1.0, 2.0), Places(0.0, 1.0))
+    """ShuffleNet's shuffle, and slices of channels: the last axes are not touched."""
+    centers = (AxisCenters(1.0, 2.0), AxisCenters(0.0, 1.0))
     x = torch.randn(1, 4, 4, 4)
-    mark(x, frame)
-    with Geometry():
+    set_centers(x, centers)
+    with CenterTracer():
         shuffled = x.view(1, 2, 2, 4, 4).transpose(1, 2).reshape(1, 4, 4, 4)
         results = [
             shuffled,
@@ -139,33 +139,33 @@ def test_channels_may_be_shuffled_and_cut() -> None:
             x[:, 1:3, ...],
         ]
         normed = nn.functional.layer_norm(x, (4, 4)) + x.new_zeros(1, 1, 4, 4)
-    assert all(places_of(y) == frame for y in [*results, normed])
+    assert all(centers_of(y) == centers for y in [*results, normed])
 
 
-def test_terms_of_different_places_have_none() -> None:
+def test_a_sum_of_terms_with_different_centres_has_none() -> None:
     a, b = torch.randn(1, 1, 4), torch.randn(1, 1, 4)
-    mark(a, (Places(0.0, 1.0),))
-    mark(b, (Places(1.0, 1.0),))
-    with Geometry():
+    set_centers(a, (AxisCenters(0.0, 1.0),))
+    set_centers(b, (AxisCenters(1.0, 1.0),))
+    with CenterTracer():
         both, alone = a + b, a + torch.zeros(1, 1, 4)
         a += b
-    assert places_of(both) is None
-    assert places_of(a) is None
-    assert places_of(alone) == (Places(0.0, 1.0),)
+    assert centers_of(both) is None
+    assert centers_of(a) is None
+    assert centers_of(alone) == (AxisCenters(0.0, 1.0),)
 
 
-def test_pools_that_return_indices_are_followed() -> None:
+def test_pools_that_return_indices_are_traced() -> None:
     x = torch.randn(1, 1, 9, 8)
-    mark(x, (Places(0.0, 1.0), Places(0.0, 1.0)))
-    with Geometry():
+    set_centers(x, (AxisCenters(0.0, 1.0), AxisCenters(0.0, 1.0)))
+    with CenterTracer():
         y, _ = nn.MaxPool2d(3, 2, padding=(1, 0), return_indices=True)(x)
         z, _ = nn.functional.adaptive_max_pool2d(x[:, :, :8], (4, 2), return_indices=True)
         w, _ = nn.functional.adaptive_max_pool2d(x, (3, 2), return_indices=True)
     # windows −1…1, 1…3, … and 0…2, 2…4, …
-    assert places_of(y) == (Places(0.0, 2.0), Places(1.0, 2.0))
-    assert places_of(z) is None  # the slice lost them
+    assert centers_of(y) == (AxisCenters(0.0, 2.0), AxisCenters(1.0, 2.0))
+    assert centers_of(z) is None  # the slice lost them
     # thirds of 9 rows and halves of 8 columns
-    assert places_of(w) == (Places(1.0, 3.0), Places(1.5, 4.0))
+    assert centers_of(w) == (AxisCenters(1.0, 3.0), AxisCenters(1.5, 4.0))
 
 
 @settings(max_examples=150, deadline=None)
@@ -176,65 +176,65 @@ def test_pools_that_return_indices_are_followed() -> None:
     st.booleans(),
     st.sampled_from([None, 0.5, 1.5, 2.0, 2.7]),
 )
-def test_resizing_puts_cells_where_a_ramp_says(
+def test_resizing_a_ramp_of_positions_gives_the_centres(
     cells: int, size: int, corners: bool, again: bool, factor: float | None
 ) -> None:
     """Linear resizing of a ramp of positions gives each cell's own position, but for those beyond the first and last."""
     assume(factor is None or int(cells * factor) >= 1)
     options = {"size": size} if factor is None else {"scale_factor": factor, "recompute_scale_factor": again}
     ramp = torch.arange(cells, dtype=torch.float64).reshape(1, 1, -1)
-    mark(ramp, (Places(0.0, 1.0),))
-    with Geometry():
+    set_centers(ramp, (AxisCenters(0.0, 1.0),))
+    with CenterTracer():
         resized = nn.functional.interpolate(ramp, mode="linear", align_corners=corners, **options)
-    (places,) = places_of(resized)
-    found = places.first + places.step * torch.arange(resized.shape[2], dtype=torch.float64)
+    (centers,) = centers_of(resized)
+    found = centers.first + centers.step * torch.arange(resized.shape[2], dtype=torch.float64)
     torch.testing.assert_close(resized[0, 0], found.clamp(0, cells - 1), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize(("mode", "cells", "size", "expected"), [
-    ("nearest", 8, 4, Places(0.0, 2.0)),  # cells 0, 2, 4, 6
-    ("nearest-exact", 8, 4, Places(1.0, 2.0)),  # cells 1, 3, 5, 7
-    ("nearest-exact", 9, 3, Places(1.0, 3.0)),  # cells 1, 4, 7
-    ("nearest", 4, 8, Places(-0.25, 0.5)),  # each cell twice
+    ("nearest", 8, 4, AxisCenters(0.0, 2.0)),  # cells 0, 2, 4, 6
+    ("nearest-exact", 8, 4, AxisCenters(1.0, 2.0)),  # cells 1, 3, 5, 7
+    ("nearest-exact", 9, 3, AxisCenters(1.0, 3.0)),  # cells 1, 4, 7
+    ("nearest", 4, 8, AxisCenters(-0.25, 0.5)),  # each cell twice
     ("nearest", 5, 7, None),  # cells 0, 0, 1, 2, 2, 3, 4
-    ("linear-corners", 6, 1, Places(0.0, 6.0)),  # the first cell
-    ("linear-corners", 1, 6, None),  # all six at one place
-    ("area", 8, 4, Places(0.5, 2.0)),
+    ("linear-corners", 6, 1, AxisCenters(0.0, 6.0)),  # the first cell
+    ("linear-corners", 1, 6, None),  # all six have the same centre
+    ("area", 8, 4, AxisCenters(0.5, 2.0)),
     ("area", 8, 3, None),
 ])  # fmt: skip
-def test_resizing_by_other_rules_than_lines(
-    mode: str, cells: int, size: int, expected: Places | None
+def test_resizing_in_other_modes_than_linear(
+    mode: str, cells: int, size: int, expected: AxisCenters | None
 ) -> None:
     x = torch.arange(cells, dtype=torch.float32).reshape(1, 1, -1)
-    mark(x, (Places(0.0, 1.0),))
-    with Geometry():
+    set_centers(x, (AxisCenters(0.0, 1.0),))
+    with CenterTracer():
         y = nn.functional.interpolate(
             x, size=size, mode=mode.removesuffix("-corners"), align_corners=mode.endswith("corners") or None
         )
-    assert places_of(y) == (None if expected is None else (expected,))
+    assert centers_of(y) == (None if expected is None else (expected,))
     if expected is not None and size < cells:
         assert y.flatten().tolist() == [expected.first + expected.step * i for i in range(size)]
 
 
 @pytest.mark.parametrize(
-    ("position", "places", "cells", "expected"),
+    ("position", "centers", "cells", "expected"),
     [
-        (0, Places(0.0, 1.0), 5, 0),
-        (4, Places(0.0, 1.0), 5, 4),
-        (5, Places(0.0, 2.0), 9, 2),
-        (6, Places(0.0, 2.0), 9, 3),
-        (0, Places(3.5, 8.0), 4, 0),
-        (31, Places(3.5, 8.0), 4, 3),
-        (31, Places(2.0, 4.0), 7, 6),
-        (7, Places(3.5, 8.0), 4, 0),
-        (8, Places(3.5, 8.0), 4, 1),
+        (0, AxisCenters(0.0, 1.0), 5, 0),
+        (4, AxisCenters(0.0, 1.0), 5, 4),
+        (5, AxisCenters(0.0, 2.0), 9, 2),
+        (6, AxisCenters(0.0, 2.0), 9, 3),
+        (0, AxisCenters(3.5, 8.0), 4, 0),
+        (31, AxisCenters(3.5, 8.0), 4, 3),
+        (31, AxisCenters(2.0, 4.0), 7, 6),
+        (7, AxisCenters(3.5, 8.0), 4, 0),
+        (8, AxisCenters(3.5, 8.0), 4, 1),
     ],
 )
-def test_nearest_cell(position: int, places: Places, cells: int, expected: int) -> None:
-    assert nearest_cell(position, places, cells) == expected
+def test_nearest_cell(position: int, centers: AxisCenters, cells: int, expected: int) -> None:
+    assert nearest_cell(position, centers, cells) == expected
 
 
-def test_proportional_shares_the_clip_out_evenly() -> None:
-    assert proportional((32, 7), (4, 7)) == (Places(3.5, 8.0), Places(0.0, 1.0))
-    (places,) = proportional((32,), (4,))
-    assert [nearest_cell(p, places, 4) for p in range(32)] == [p * 4 // 32 for p in range(32)]
+def test_proportional_divides_the_clip_evenly() -> None:
+    assert proportional((32, 7), (4, 7)) == (AxisCenters(3.5, 8.0), AxisCenters(0.0, 1.0))
+    (centers,) = proportional((32,), (4,))
+    assert [nearest_cell(p, centers, 4) for p in range(32)] == [p * 4 // 32 for p in range(32)]

@@ -1,4 +1,4 @@
-"""Attention rows: the right cell of every grid, by geometry, and the row the block used."""
+"""Attention rows: the right cell of every grid, by its centre, and the row that the block used."""
 
 import weakref
 from itertools import product
@@ -11,7 +11,7 @@ from support.blocks import CHANNELS, CONVENTIONS, PAIRWISE, pooled, randomise, v
 from torch import Tensor, nn
 
 from nlnet.attention.observe import attention_row, observe
-from nlnet.attention.tracing import places_of
+from nlnet.attention.tracing import centers_of
 from nlnet.block import NonLocalBlock
 from nlnet.insertion.insert import insert_nonlocal, nonlocal_blocks
 from nlnet.models.resnet import TIMINGS, VideoResNet
@@ -74,7 +74,7 @@ def test_the_row_is_that_of_the_nearest_cell() -> None:
         torch.testing.assert_close(row, block.affinity_rows(seen["x"], cell)[0], atol=1e-7, rtol=1e-5)
 
 
-def test_lost_geometry_falls_back_on_the_ratio() -> None:
+def test_without_traced_centres_the_ratio_of_sizes_is_used() -> None:
     class Halved(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x[:, :, ::4]
@@ -91,8 +91,8 @@ def test_lost_geometry_falls_back_on_the_ratio() -> None:
     torch.testing.assert_close(row, block.affinity_rows(features, (2,))[0])
 
 
-def test_where_places_are_exact_and_where_guessed_is_said() -> None:
-    """A roll before layer3 moves every cell: its block's places are the sizes' alone, the one before is followed."""
+def test_exact_tells_traced_centres_from_estimated_ones() -> None:
+    """A roll before layer3 moves every cell: the centres of its block are estimated, those of the block before traced."""
     assert all(observe(video_net(), clip()).exact(path) for path in nonlocal_blocks(video_net()))
     model = video_net()
     model.layer3.register_forward_pre_hook(lambda module, args: (args[0].roll(1, dims=3),))
@@ -118,11 +118,11 @@ def test_images_and_axes() -> None:
 def test_the_users_clip_is_left_alone() -> None:
     x = clip()
     attention_row(video_net(), x, (0, 0, 0))
-    assert places_of(x) is None
+    assert centers_of(x) is None
 
 
 class Reused(nn.Module):
-    """One host for every frame: its maps are not the clip's."""
+    """A network that runs one module on every frame, so that its maps are not the clip's."""
 
     def __init__(self, fold: bool) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ def test_bad_clips_and_positions(shape: tuple[int, ...], position: tuple[int, ..
 
 def test_models_that_do_not_fit() -> None:
     with pytest.raises(
-        ValueError, match="the model has no non-local block: put some in with insert_nonlocal"
+        ValueError, match="the model has no non-local block; insert some with nlnet.insert_nonlocal"
     ):
         attention_row(nn.Conv3d(3, 4, 1), clip(), (0, 0, 0))
     looped, folded, unused = Reused(False), Reused(True), Reused(True)
@@ -165,11 +165,13 @@ def test_models_that_do_not_fit() -> None:
     insert_nonlocal(folded, "conv")
     insert_nonlocal(unused, "unused")
     with pytest.raises(
-        ValueError, match="block 'conv.nonlocal_block' ran 8 times on this clip, expected once"
+        ValueError,
+        match="block 'conv.nonlocal_block' ran 8 times on this clip, expected once; insert it after",
     ):
         attention_row(looped, clip(), (0, 0, 0))
     with pytest.raises(
-        ValueError, match=r"block 'conv.nonlocal_block' was given maps of shape \(8, 4, 48, 40\)"
+        ValueError,
+        match=r"block 'conv.nonlocal_block' was given maps of shape \(8, 4, 48, 40\) .*; insert it after",
     ):
         attention_row(folded, clip(), (0, 0, 0))
     with pytest.raises(ValueError, match="block 'unused.nonlocal_block' ran 0 times on this clip"):
@@ -177,7 +179,7 @@ def test_models_that_do_not_fit() -> None:
 
 
 @pytest.mark.unhooked
-def test_a_compiled_model_is_looked_into() -> None:
+def test_a_compiled_model_is_observed() -> None:
     torch.compiler.reset()
     model = video_net().eval()
     compiled = torch.compile(model, backend="eager")
@@ -423,7 +425,7 @@ def test_strongest_on_maps_smaller_than_the_neighbourhood(height: int, width: in
 
 
 class InPlace(nn.Module):
-    """A host that overwrites what goes into its block and what comes out of it."""
+    """A network that overwrites the input and the output of its block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -437,7 +439,7 @@ class InPlace(nn.Module):
         return torch.relu_(z)
 
 
-def test_what_is_overwritten_after_the_block_was_seen_before() -> None:
+def test_later_layers_may_overwrite_the_blocks_input_and_output() -> None:
     torch.manual_seed(0)
     model, image = InPlace().eval(), torch.randn(1, 3, 9, 7)
     with torch.no_grad():
@@ -450,7 +452,7 @@ def test_what_is_overwritten_after_the_block_was_seen_before() -> None:
     torch.testing.assert_close(rows, model.block.affinity_rows(features, (4, 5)), atol=1e-7, rtol=1e-5)
 
 
-def test_what_a_block_was_given_and_gave_is_freed_while_the_network_runs() -> None:
+def test_a_blocks_input_and_output_are_freed_while_the_network_runs() -> None:
     held: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
     model = video_net()
@@ -463,8 +465,8 @@ def test_what_a_block_was_given_and_gave_is_freed_while_the_network_runs() -> No
     assert (len(held), alive) == (4, [0])
 
 
-def test_strongest_positions_ask_the_cell_that_was_meant() -> None:
-    """At every stride the pixel that stands for a cell is answered by that cell."""
+def test_strongest_positions_lead_back_to_their_cells() -> None:
+    """At every stride the cell of the pixel that stands for a cell is that cell."""
     seen = observe(video_net(), torch.randn(3, 16, 90, 62))
     for path in seen.paths:
         positions = seen.strongest(100, path)
@@ -480,7 +482,7 @@ def test_a_fresh_block_changes_nothing_so_the_order_is_the_grids() -> None:
     assert seen.strongest(1) == [(3, 2, 2)]
 
 
-def test_observations_refuse_what_they_do_not_have() -> None:
+def test_errors_of_an_observation() -> None:
     seen = observe(video_net(), clip())
     with pytest.raises(
         ValueError, match="path: got 'layer2.1', expected one of layer2.1.nonlocal_block, layer3.0"

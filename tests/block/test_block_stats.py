@@ -1,4 +1,4 @@
-"""Vital signs of blocks: what they are by definition, and that measuring them changes nothing."""
+"""Block statistics: their definition, and that measuring them changes nothing."""
 
 import math
 
@@ -10,7 +10,7 @@ from support.training import run, settings, weights
 from torch import nn
 
 from nlnet import NonLocalBlock
-from nlnet.block_stats import QUERIES, entropies, queries, verdict, watch
+from nlnet.block_stats import QUERIES, entropies, measure, queries, verdict
 from nlnet.engine.runs.directory import RunDir
 from nlnet.insertion.insert import nonlocal_blocks
 from nlnet.zoo import create_model
@@ -18,24 +18,24 @@ from nlnet.zoo import create_model
 PAIRWISE = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 
 
-def awake(**options) -> NonLocalBlock:
-    """A block whose branch matters, in float64."""
+def active(**options) -> NonLocalBlock:
+    """A block that changes its input, in float64."""
     block = NonLocalBlock(4, **options).double()
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
     return block
 
 
-def signs(block: NonLocalBlock, x: torch.Tensor) -> dict:
-    with watch({"b": block}) as watched:
+def stats_of(block: NonLocalBlock, x: torch.Tensor) -> dict:
+    with measure({"b": block}) as stats:
         block(x)
-    return watched.read()["b"]
+    return stats.read()["b"]
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "affine", "none"])
 def test_ratio_is_what_the_block_adds_over_what_it_was_given(norm):
-    block, x = awake(norm=norm), torch.randn(3, 4, 2, 4, 4, dtype=torch.float64)
-    found = signs(block, x)
+    block, x = active(norm=norm), torch.randn(3, 4, 2, 4, 4, dtype=torch.float64)
+    found = stats_of(block, x)
     added = (block(x) - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
     assert found["ratio"] == pytest.approx(added.mean().item(), rel=1e-5)
     trained = norm in ("batch", "group")
@@ -47,7 +47,7 @@ def test_ratio_is_what_the_block_adds_over_what_it_was_given(norm):
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_a_fresh_block_adds_nothing(norm):
-    found = signs(NonLocalBlock(4, norm=norm), torch.randn(2, 4, 2, 4, 4))
+    found = stats_of(NonLocalBlock(4, norm=norm), torch.randn(2, 4, 2, 4, 4))
     assert (found["gamma"], found["gamma_max"], found["ratio"]) == (0, 0, 0)
     assert 0 < found["entropy"] < 1
 
@@ -55,7 +55,7 @@ def test_a_fresh_block_adds_nothing(norm):
 @pytest.mark.parametrize("pairwise", PAIRWISE)
 def test_entropy_is_that_of_the_definitions_rows(pairwise):
     """All pairs of a small map by the equation, without pooling: f from the embeddings, p = |f| / Σ|f|."""
-    block = awake(pairwise=pairwise, subsample=False)
+    block = active(pairwise=pairwise, subsample=False)
     x = torch.randn(3, 4, 2, 3, 3, dtype=torch.float64)
     theta, phi = (e.flatten(2).mT for e in block.embeddings(x))
     if pairwise == "concatenation":
@@ -87,26 +87,26 @@ def test_entropy_is_that_of_the_definitions_rows(pairwise):
 )
 def test_keys_that_are_all_alike_have_entropy_one(options):
     """θ = 0 makes every exp(θᵀφ) equal, whatever a position sees; M is the number that it sees."""
-    block = awake(**options)
+    block = active(**options)
     for parameter in block.theta.parameters():
         nn.init.zeros_(parameter)
     x = torch.randn(2, 4, *(8, 6, 6)[: block.ndim], dtype=torch.float64)
-    assert signs(block, x)["entropy"] == pytest.approx(1, abs=1e-12)
+    assert stats_of(block, x)["entropy"] == pytest.approx(1, abs=1e-12)
 
 
 def test_one_key_has_entropy_zero():
-    found = signs(awake(scale=1e6), torch.randn(2, 4, 2, 4, 4, dtype=torch.float64))
+    found = stats_of(active(scale=1e6), torch.randn(2, 4, 2, 4, 4, dtype=torch.float64))
     assert found["entropy"] == pytest.approx(0, abs=1e-6)
 
 
-def test_what_has_no_figure_is_none():
-    single = signs(awake(), torch.randn(2, 4, 1, 1, 1, dtype=torch.float64))
+def test_statistics_without_a_finite_value_are_none():
+    single = stats_of(active(), torch.randn(2, 4, 1, 1, 1, dtype=torch.float64))
     assert single["entropy"] is None  # log M = 0
-    silent = awake(pairwise="concatenation")
+    silent = active(pairwise="concatenation")
     nn.init.zeros_(silent.w_f)
-    assert signs(silent, torch.randn(2, 4, 2, 4, 4, dtype=torch.float64))["entropy"] is None
-    assert signs(awake(), torch.zeros(2, 4, 2, 4, 4, dtype=torch.float64))["ratio"] is None
-    assert signs(awake(norm="none"), torch.zeros(0, 4, 2, 4, 4, dtype=torch.float64))["ratio"] is None
+    assert stats_of(silent, torch.randn(2, 4, 2, 4, 4, dtype=torch.float64))["entropy"] is None
+    assert stats_of(active(), torch.zeros(2, 4, 2, 4, 4, dtype=torch.float64))["ratio"] is None
+    assert stats_of(active(norm="none"), torch.zeros(0, 4, 2, 4, 4, dtype=torch.float64))["ratio"] is None
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3))
@@ -121,10 +121,10 @@ def test_queries_lie_on_the_grid_and_are_spread(grid):
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("pairwise", PAIRWISE)
-def test_watching_changes_nothing(precision, pairwise):
-    """Outputs, gradients, running statistics and random state are bit for bit those without; no hook stays."""
+def test_measuring_changes_nothing(precision, pairwise):
+    """Outputs, gradients, running statistics and random state are the same bit for bit as without measuring; no hook remains."""
     results = []
-    for watching in (True, False):
+    for measuring in (True, False):
         torch.manual_seed(0)
         model = create_model("c2d_mini_nl1", num_classes=5, variant="8x8", pairwise=pairwise).train()
         blocks = nonlocal_blocks(model)
@@ -133,11 +133,11 @@ def test_watching_changes_nothing(precision, pairwise):
         hooks = [len(m._forward_hooks) for m in model.modules()]
         clip = torch.randn(2, 3, 8, 32, 32)
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            with watch(blocks if watching else {}) as watched:
+            with measure(blocks if measuring else {}) as stats:
                 logits = model(clip)
             logits.float().square().sum().backward()
         assert [len(m._forward_hooks) for m in model.modules()] == hooks
-        assert set(watched.read()) == (set(blocks) if watching else set())
+        assert set(stats.read()) == (set(blocks) if measuring else set())
         parts = [
             logits,
             *(p.grad for p in model.parameters()),
@@ -148,21 +148,21 @@ def test_watching_changes_nothing(precision, pairwise):
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_hooks_go_when_the_forward_pass_fails():
-    block = awake()
-    with pytest.raises(ValueError, match="expected"), watch({"b": block}):
+def test_hooks_are_removed_when_the_forward_pass_fails():
+    block = active()
+    with pytest.raises(ValueError, match="expected"), measure({"b": block}):
         block(torch.randn(2, 5, 2, 4, 4, dtype=torch.float64))
     assert not block._forward_hooks
     assert not block.norm._forward_hooks
 
 
 def test_the_first_call_counts():
-    block, x = awake(norm="affine"), torch.randn(2, 4, 2, 4, 4, dtype=torch.float64)
-    alone = signs(block, x)
-    with watch({"b": block}) as watched:
+    block, x = active(norm="affine"), torch.randn(2, 4, 2, 4, 4, dtype=torch.float64)
+    alone = stats_of(block, x)
+    with measure({"b": block}) as stats:
         block(x)
         block(2 * x + 1)
-    assert watched.read()["b"] == alone
+    assert stats.read()["b"] == alone
 
 
 @pytest.mark.parametrize(
@@ -174,17 +174,17 @@ def test_the_first_call_counts():
     ],
 )
 def test_training_is_the_same_bit_for_bit(color_videos, tmp_path, more, request):
-    """Also where the backward pass runs blocks again; a record a block where due, the first and last included."""
+    """With and without measuring, also if the backward pass runs blocks again; iterations 1, 2 (due) and 3 (last) have records."""
     if "training.precision=bf16" in more:
         request.getfixturevalue("without_onednn")
     for every in (0, 2):
         run(
-            settings(color_videos, "schedule.iterations=3", f"training.vitals_every={every}", *more),
+            settings(color_videos, "schedule.iterations=3", f"training.block_stats_every={every}", *more),
             tmp_path / str(every),
         )
     without, with_ = weights(tmp_path / "0"), weights(tmp_path / "2")
     assert all(torch.equal(without[key], with_[key]) for key in without)
-    kinds = [[r for r in RunDir(tmp_path / d).metrics() if r["kind"] == "vitals"] for d in ("0", "2")]
+    kinds = [[r for r in RunDir(tmp_path / d).metrics() if r["kind"] == "block_stats"] for d in ("0", "2")]
     assert kinds[0] == []
     assert [(r["iteration"], r["block"]) for r in kinds[1]] == [
         (n, "layer2.1.nonlocal_block") for n in (1, 2, 3)
@@ -194,17 +194,17 @@ def test_training_is_the_same_bit_for_bit(color_videos, tmp_path, more, request)
 
 
 def test_a_resumed_run_has_the_records_of_a_whole_one(color_videos, tmp_path):
-    config = settings(color_videos, "schedule.iterations=3", "training.vitals_every=2")
+    config = settings(color_videos, "schedule.iterations=3", "training.block_stats_every=2")
     run(config, tmp_path / "whole")
     run(config, tmp_path / "halves", until=2)
     run(config, tmp_path / "halves", resume=True)
     whole, halves = (
-        [r for r in RunDir(tmp_path / d).metrics() if r["kind"] == "vitals"] for d in ("whole", "halves")
+        [r for r in RunDir(tmp_path / d).metrics() if r["kind"] == "block_stats"] for d in ("whole", "halves")
     )
     assert whole == halves
 
 
-def signs_of(**values) -> dict:
+def record(**values) -> dict:
     plain = {"pairwise": "embedded_gaussian", "switch": "norm", "gamma": 0.2, "ratio": 0.3, "entropy": 0.5}
     return {"iteration": 20} | plain | values
 
@@ -213,34 +213,39 @@ def signs_of(**values) -> dict:
     ("last", "state"),
     [
         ({}, "learned"),
-        ({"gamma": 0.0009}, "asleep"),
-        ({"ratio": 0.0009}, "asleep"),
+        ({"gamma": 0.00099}, "inactive"),
+        ({"gamma": 0.00101}, "learned"),
+        ({"ratio": 0.00099}, "inactive"),
+        ({"ratio": 0.00101}, "learned"),
         ({"gamma": 0.0009, "switch": "W_z"}, "learned"),
-        ({"entropy": 0.019}, "saturated"),
-        ({"entropy": 0.019, "pairwise": "dot_product"}, "learned"),
-        ({"entropy": 0.999}, "uniform"),
+        ({"entropy": 0.0199}, "saturated"),
+        ({"entropy": 0.0201}, "learned"),
+        ({"entropy": 0.0199, "pairwise": "dot_product"}, "learned"),
+        ({"entropy": 0.9951}, "uniform"),
+        ({"entropy": 0.9949}, "learned"),
         ({"entropy": None}, "learned"),
         ({"ratio": None}, "unknown"),
-        ({"gamma": 0.0, "ratio": 0.0, "entropy": 1.0}, "asleep"),
+        ({"gamma": 0.0, "ratio": 0.0, "entropy": 1.0}, "inactive"),
     ],
 )
 def test_verdicts(last, state):
-    said = verdict([signs_of(iteration=1, gamma=0.0), signs_of(**last)])
+    """The thresholds are those that the page of `nlnet report` states: 0.001, 0.02 log M and 0.995 log M."""
+    said = verdict([record(iteration=1, gamma=0.0), record(**last)])
     assert said.state == state
     assert said.words.startswith(f"{state}: adds ")
     assert "(iterations 1 to 20)" in said.words
 
 
-def test_a_verdict_shows_its_figures():
-    said = verdict([signs_of(iteration=1, gamma=0.0), signs_of(gamma=0.00021, ratio=0.0004, entropy=0.86)])
+def test_a_verdict_contains_the_statistics():
+    said = verdict([record(iteration=1, gamma=0.0), record(gamma=0.00021, ratio=0.0004, entropy=0.86)])
     assert said.words == (
-        "asleep: adds 0.04 % of its input, mean |γ| 0 → 0.00021, attention entropy 0.86 of log M "
-        "(iterations 1 to 20); still nearly the identity it began as"
+        "inactive: adds 0.04 % of its input, mean |γ| 0 → 0.00021, attention entropy 0.86 of log M "
+        "(iterations 1 to 20); still nearly the identity that it was at the start"
     )
-    other = verdict([signs_of(pairwise="concatenation", switch="W_z")])
+    other = verdict([record(pairwise="concatenation", switch="W_z")])
     assert "mean |W_z| 0.2 → 0.2, entropy of |f| 0.5" in other.words
 
 
-def test_no_records_have_no_verdict():
-    with pytest.raises(ValueError, match="records: got none"):
+def test_a_verdict_needs_records():
+    with pytest.raises(ValueError, match="records: got none, expected the statistics of one block"):
         verdict([])

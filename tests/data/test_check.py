@@ -31,7 +31,7 @@ def test_each_video_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert second.fps is None
     assert third.error is not None
     assert "does not exist" in third.error
-    monkeypatch.setattr("nlnet.data.check.AT_ONCE", 1)
+    monkeypatch.setattr("nlnet.data.check.VIDEOS_PER_TASK", 1)
     used: list[int] = []
     pool = ProcessPoolExecutor.__init__
 
@@ -42,5 +42,5 @@ def test_each_video_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ProcessPoolExecutor, "__init__", watched)
     assert check_videos(videos, processes=2) == checks
     assert used == [2]
-    # a look at the first frame alone cannot see damage in the middle
+    # decoding the first frame alone cannot detect damage in the middle
     assert [check.error is None for check in check_videos(videos, every_frame=False)] == [True, True, False]

@@ -16,6 +16,7 @@ from nlnet.data.clips import (
     scaled_size,
 )
 from nlnet.data.protocols import Protocol
+from nlnet.errors import NlnetError
 
 draws = st.floats(0, 1, exclude_max=True)
 sizes = st.integers(1, 2000)
@@ -62,7 +63,7 @@ def test_pick_never_reaches_count(count: int) -> None:
     assert pick(count, 1 - 2**-53) == count - 1  # the largest number below 1
 
 
-# original code, testing: N = 300, 32 frames × stride 2, 10 clips
+# by hand from the code of each project: N = 300, 32 frames × stride 2, 10 clips
 @pytest.mark.parametrize(
     ("protocol", "starts"),
     [
@@ -100,7 +101,7 @@ def test_starts_ascend_from_zero_inside_the_video(
             assert starts[-1] == last
 
 
-# original code, testing: PySlowFast's starts are the fractions k · 23.6, its ends those + 63, and 32 frames are
+# by hand: PySlowFast's starts are the fractions k · 23.6, its ends those + 63, and 32 frames are
 # spread between, 63/31 = 2.0323 apart, and cut down: written out by hand for the first, second and last clip
 SPREAD = {
     0: [*range(0, 31, 2), *range(32, 63, 2)],  # i · 63/31 = 2i + i/31, which is below 2i + 1 up to i = 30
@@ -131,7 +132,7 @@ def test_pyslowfast_counts_the_stride_at_30_frames_a_second() -> None:
         for rate in (None, Fraction(30))
     )
     assert unknown == thirty
-    for protocol in ("released", "mmaction2"):  # nobody else looks at the rate
+    for protocol in ("released", "mmaction2"):  # no other protocol uses the rate
         slow, fast = (
             eval_clips(250, 10, length=8, stride=8, protocol=protocol, rate=Fraction(rate))
             for rate in (10, 60)
@@ -149,7 +150,7 @@ def test_a_short_video_repeats_its_last_frame_in_pyslowfast_and_loops_elsewhere(
 
 @pytest.mark.parametrize(("length", "stride"), [(32, 2), (8, 8), (32, 4), (128, 1)])
 def test_exact_arithmetic_gives_what_float32_gives_in_pyslowfast(length: int, stride: int) -> None:
-    """Its definition with its numbers' precision: linspace, clamp, cut down, for lengths around the usual 300."""
+    """PySlowFast's own computation in float32 (linspace, clamp, round down), for lengths around the usual 300."""
     for num_frames in (*range(250, 310, 7), 40, 64, 65, 128, 129):
         room = max(num_frames - length * stride, 0)
         clips = eval_clips(num_frames, 10, length=length, stride=stride, protocol="slowfast")
@@ -205,13 +206,13 @@ def test_every_protocol_gives_whole_clips_of_the_video(
 def test_every_mth_clip_is_the_test_with_fewer_clips(
     num_frames: int, k: int, more: int, length: int, stride: int
 ) -> None:
-    """⌊(j·m)·N/(k·m)⌋ = ⌊j·N/k⌋, and the same with the room: what re-scoring on fewer clips rests on."""
+    """⌊(j·m)·N/(k·m)⌋ = ⌊j·N/k⌋, and the same with the room: the condition for re-scoring on fewer clips."""
     for protocol in ("released", "paper", "slowfast"):
         options = {"length": length, "stride": stride, "protocol": protocol}
         assert eval_clips(num_frames, k * more, **options)[::more] == eval_clips(num_frames, k, **options)
 
 
-def test_scaled_size_cuts_the_longer_side_down() -> None:
+def test_scaled_size_rounds_the_longer_side() -> None:
     assert scaled_size(240, 320, 256) == (256, 341)  # 320 · 256/240 = 341.3
     assert scaled_size(1280, 720, 256) == (455, 256)  # 1280 · 256/720 = 455.1
     assert scaled_size(32, 32, 32) == (32, 32)
@@ -267,34 +268,34 @@ def test_crops_lie_in_the_frame(height: int, width: int, data: st.DataObject, nu
         assert (reaching[-1][0] if height > width else reaching[-1][1]) == max(height, width) - crop
 
 
-def test_numbers_that_make_no_clip_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 or more, got num_frames 0"):
+def test_impossible_numbers_are_refused() -> None:
+    with pytest.raises(NlnetError, match="1 or more, got num_frames 0"):
         clip_indices(0, length=1, stride=1, num_frames=0)
-    with pytest.raises(ValueError, match="stride 0"):
+    with pytest.raises(NlnetError, match="stride 0"):
         random_start(9, length=1, stride=0, draw=0.0)
     with pytest.raises(ValueError, match="got start -1"):
         clip_indices(-1, length=1, stride=1, num_frames=5)
-    with pytest.raises(ValueError, match="nothing to pick from"):
+    with pytest.raises(ValueError, match="count is 1 or more, got 0: there is nothing to pick from"):
         pick(0, 0.5)
     with pytest.raises(ValueError, match=r"a draw lies in \[0, 1\), got 1.0"):
         pick(3, 1.0)
-    with pytest.raises(ValueError, match="got num_clips 0"):
+    with pytest.raises(NlnetError, match="got num_clips 0"):
         eval_starts(9, 0, length=1, stride=1)
-    with pytest.raises(ValueError, match="'single' is one clip, got num_clips 3"):
+    with pytest.raises(NlnetError, match="'single' is one clip, got num_clips 3"):
         eval_starts(9, 3, length=1, stride=1, protocol="single")
-    with pytest.raises(ValueError, match="'single' is one clip, got num_clips 2"):
+    with pytest.raises(NlnetError, match="'single' is one clip, got num_clips 2"):
         eval_clips(9, 2, length=1, stride=1, protocol="single")
-    with pytest.raises(ValueError, match="sizes are 1 or more"):
+    with pytest.raises(NlnetError, match="sizes are 1 or more"):
         scaled_size(0, 5, 5)
-    with pytest.raises(ValueError, match="crop of 9 does not fit a frame of 8×9"):
+    with pytest.raises(NlnetError, match="crop of 9 pixels does not fit a frame of 8×9"):
         crop_offsets(8, 9, 9, 1)
-    with pytest.raises(ValueError, match="1 .centre. or 3"):
+    with pytest.raises(NlnetError, match="num_crops is 1 .centre. or 3 .*got 2"):
         crop_offsets(9, 9, 9, 2)
 
 
 @pytest.mark.unhooked  # the shape checker would refuse the name before our own message
 def test_an_unknown_protocol_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="expected one of released, slowfast, mmaction2, single, paper, mmaction2_v1"
+        NlnetError, match="expected one of released, paper, slowfast, mmaction2, mmaction2_v1, single"
     ):
         eval_starts(9, 1, length=1, stride=1, protocol="best")  # type: ignore[arg-type]

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader
 from nlnet.data.batch import Batch, Failure, Sample, collate
 from nlnet.data.dataset import EvalViews, FrameCache, TrainClips
 from nlnet.data.transforms import EvalTransform, TrainTransform
-from nlnet.data.video import frame_folder as framefolder
+from nlnet.data.video import frame_folder
 from nlnet.data.video.decode import Video
 from nlnet.data.video_list import VideoItem, VideoList
 from nlnet.data.views import Views
+from nlnet.errors import NlnetError
 
 NBYTES = 30 * 48 * 64 * 3
 PLAIN = TrainTransform(crop=48, scales=(48, 48), flip=False)
@@ -42,7 +43,7 @@ def square(tmp_path_factory: pytest.TempPathFactory) -> VideoList:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Video]:
-    """Every Video that the data sets open."""
+    """All Videos that the data sets open, in order."""
     seen: list[Video] = []
 
     class Seen(Video):
@@ -50,7 +51,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Video]:
             super().__init__(path)
             seen.append(self)
 
-    monkeypatch.setattr(framefolder, "Video", Seen)
+    monkeypatch.setattr(frame_folder, "Video", Seen)
     return seen
 
 
@@ -60,7 +61,7 @@ def _clip(sample: Sample) -> Tensor:
 
 
 def numbers(clip: Tensor) -> list[int]:
-    """Which frames a clip (3, T, H, W) of whole frames is made of."""
+    """The numbers of the frames that a clip (3, T, H, W) of whole frames consists of."""
     return [number_of(frame) for frame in clip.permute(1, 2, 3, 0).numpy()]
 
 
@@ -87,7 +88,7 @@ def test_a_sample_is_a_function_of_index_and_seed(videos: VideoList) -> None:
     assert [sample.label for sample in first] == [0, 1, 0, 0]
 
 
-def test_a_clip_has_the_frames_its_draw_says(square: VideoList) -> None:
+def test_a_clip_starts_where_its_draw_says(square: VideoList) -> None:
     data = TrainClips(square, length=4, stride=3, transform=TrainTransform(64, (64, 64), flip=False))
     for seed in range(8):
         start = int(random.Random(seed).random() * (30 - 12 + 1))
@@ -99,7 +100,7 @@ def test_a_short_video_loops(square: VideoList) -> None:
     assert numbers(_clip(data[0, 5])) == [0, 5, 10, 15, 20, 25, 0, 5]
 
 
-def test_a_broken_video_is_a_value(videos: VideoList) -> None:
+def test_a_broken_video_gives_a_failure(videos: VideoList) -> None:
     broken = videos.items[1].path
     sample = TrainClips(videos, length=4, stride=2, transform=PLAIN)[1, 0]
     assert sample.clip is None
@@ -161,15 +162,13 @@ def test_a_frame_that_many_views_share_is_kept_once(videos: VideoList) -> None:
         assert torch.equal(views.frames, video.frames(range(30)))
 
 
-def test_a_video_that_was_not_read_has_no_parts() -> None:
-    with pytest.raises(
-        ValueError, match="video 3 has no views to cut, since it could not be read: x.mp4: is empty"
-    ):
+def test_an_unreadable_video_has_no_parts() -> None:
+    with pytest.raises(ValueError, match=r"video 3 has no views: it could not be read \(x.mp4: is empty\)"):
         next(Views(3, None, 0, failure="x.mp4: is empty").parts(2, torch.device("cpu")))
 
 
 def test_a_clip_is_the_transform_of_whole_frames(videos: VideoList) -> None:
-    """Though only a part of each frame is copied: the same bits, with the cache and without."""
+    """Copying only a part of each frame gives the same bits, with the cache and without."""
     transform = TrainTransform(crop=32, scales=(40, 60))
     for cache_bytes in (0, 1 << 20):
         data = TrainClips(videos, length=4, stride=2, transform=transform, cache_bytes=cache_bytes)
@@ -181,7 +180,7 @@ def test_a_clip_is_the_transform_of_whole_frames(videos: VideoList) -> None:
             assert torch.equal(_clip(data[0, seed]), transform(frames, rng))
 
 
-def test_a_turned_video_is_cut_as_it_is_shown(tmp_path: Path) -> None:
+def test_a_rotated_video_is_cropped_as_it_is_shown(tmp_path: Path) -> None:
     path = write_video(tmp_path / "turned.mp4", 10, rotation=90)
     videos = VideoList((VideoItem(path, None),), (), tmp_path)
     with Video(path) as video:
@@ -214,10 +213,10 @@ def test_cached_videos_are_opened_once(videos: VideoList, opened: list[Video]) -
     assert len(opened) == 6
 
 
-def test_a_cache_sent_to_another_process_starts_empty(videos: VideoList) -> None:
+def test_a_pickled_cache_starts_empty(videos: VideoList) -> None:
     cache = FrameCache(1 << 20)
     with Video(videos.items[0].path) as video:
-        assert cache.keep(video) is not None
+        assert cache.add(video) is not None
     assert cache.get(videos.items[0].path) is not None
     copy = pickle.loads(pickle.dumps(cache))
     assert copy.get(videos.items[0].path) is None
@@ -247,7 +246,7 @@ def test_batches_are_the_same_from_any_number_of_workers(workers: int, videos: V
         assert torch.equal(batch.clips, torch.stack(expected))  # type: ignore[arg-type]
 
 
-def test_views_leave_a_worker_whole(videos: VideoList) -> None:
+def test_views_come_complete_from_a_worker(videos: VideoList) -> None:
     data = EvalViews(videos, length=4, stride=2, num_clips=2, transform=EvalTransform(48, 48))
     loader = DataLoader(data, batch_size=None, num_workers=1)
     for index, views in enumerate(loader):
@@ -276,7 +275,9 @@ def test_collate() -> None:
     assert [failure.index for failure in broken.failures] == [6, 8]
     unlabelled = collate([Sample(5, clip, None)])
     assert unlabelled.labels is None
-    with pytest.raises(ValueError, match="either all videos of a batch have labels or none has, got 1 of 2"):
+    with pytest.raises(
+        ValueError, match="either all videos of a batch have labels or none has, got 1 labels for 2 videos"
+    ):
         collate([Sample(5, clip, None), Sample(6, clip, 1)])
 
 
@@ -287,16 +288,16 @@ def test_collate_of_several_labels() -> None:
     assert labels is not None
     assert labels.dtype == torch.float32
     assert labels.tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
-    with pytest.raises(ValueError, match="got 2 tuples of 2 and num_classes None"):
+    with pytest.raises(ValueError, match="got 2 tuples of 2 labels and num_classes None"):
         collate(samples)
-    with pytest.raises(ValueError, match="got 1 tuples of 2 and num_classes 4"):
+    with pytest.raises(ValueError, match="got 1 tuples of 2 labels and num_classes 4"):
         collate([samples[0], Sample(8, clip, 2)], num_classes=4)
 
 
 def test_pinning_goes_through_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Tensor, "pin_memory", lambda self: self + 1
-    )  # no accelerator needed to see who is called
+    )  # no accelerator needed to see that it is called
     clip = torch.zeros((3, 1, 1, 1), dtype=torch.uint8)
     batch = collate([Sample(0, clip, 4)]).pin_memory()
     assert batch.clips is not None
@@ -312,9 +313,9 @@ def test_pinning_goes_through_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_settings_are_checked_before_any_video_is_read(videos: VideoList) -> None:
-    with pytest.raises(ValueError, match="stride 0"):
+    with pytest.raises(NlnetError, match="stride 0"):
         TrainClips(videos, length=4, stride=0, transform=PLAIN)
-    with pytest.raises(ValueError, match="got num_clips 0"):
+    with pytest.raises(NlnetError, match="got num_clips 0"):
         EvalViews(videos, length=4, stride=1, num_clips=0, transform=EvalTransform(48, 48))
-    with pytest.raises(ValueError, match="cache_bytes is 0 or more, got -1"):
+    with pytest.raises(NlnetError, match="cache_bytes is 0 or more, got -1"):
         TrainClips(videos, length=4, stride=1, transform=PLAIN, cache_bytes=-1)

@@ -1,4 +1,4 @@
-"""Each named protocol is the whole description that its name promises."""
+"""Each named protocol has the rules of the project that it is named after."""
 
 from dataclasses import FrozenInstanceError, asdict
 from typing import get_args
@@ -6,9 +6,10 @@ from typing import get_args
 import pytest
 
 from nlnet.data.protocols import PROTOCOLS, Protocol, protocol_of
+from nlnet.errors import NlnetError
 
-# clips × crops, starts, span, frames, rate, rounding, crop places, head; from the code of each project, read for facts
-WORDS = {
+# clips × crops, starts, span, frames, rate, rounding, crop offsets, head; as read in the code of each project
+RULES = {
     "released": (10, 3, "video", "strides", "wrap", None, "down", "halves", "window"),
     "paper": (10, 1, "video", "strides", "wrap", None, "down", "whole", "window"),
     "slowfast": (10, 3, "room", "strides", "spread", 30, "down", "ends", "window"),
@@ -18,18 +19,20 @@ WORDS = {
 }
 
 
-def test_every_name_has_its_description():
-    assert set(PROTOCOLS) == set(get_args(Protocol)) == set(WORDS)
-    for name, words in WORDS.items():
-        assert tuple(asdict(protocol_of(name)).values()) == words
+def test_every_name_has_its_rules():
+    assert set(PROTOCOLS) == set(get_args(Protocol)) == set(RULES)
+    for name, rules in RULES.items():
+        assert tuple(asdict(protocol_of(name)).values()) == rules
 
 
-def test_a_description_is_frozen():
+def test_a_protocol_is_frozen():
     with pytest.raises(FrozenInstanceError):
         PROTOCOLS["released"].clips = 5
 
 
 @pytest.mark.unhooked  # the shape checker would refuse the name before our own message
 def test_an_unknown_name():
-    with pytest.raises(ValueError, match="unknown test protocol 'best'; expected one of released, slowfast"):
-        protocol_of("best")
+    with pytest.raises(
+        NlnetError, match="unknown test protocol 'pape'; expected one of released, .*; did you mean 'paper'"
+    ):
+        protocol_of("pape")

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nlnet.data.transforms import EvalTransform, Framing, TrainTransform, leading, normalize, resize
+from nlnet.data.transforms import (
+    EvalTransform,
+    ScaleCropFlip,
+    TrainTransform,
+    normalize,
+    resize,
+    source_pixels,
+)
+from nlnet.errors import NlnetError
 
 
 def noise(frames: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -17,21 +25,21 @@ def noise(frames: int, height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def coordinates(height: int, width: int, frames: int = 2) -> Tensor:
-    """Red holds a pixel's row, green its column, blue its frame."""
+    """Frames whose red channel is a pixel's row, green its column, blue its frame number."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     stack = [torch.stack([y, x, torch.full_like(x, t)], dim=-1) for t in range(frames)]
     return torch.stack(stack).to(torch.uint8)
 
 
 def along(size: int, new: int) -> np.ndarray:
-    """The matrix (new, size) of linear interpolation: output i sits at (i + ½)·size/new − ½, clamped to the row."""
+    """The matrix (new, size) of linear interpolation: output i lies at (i + ½)·size/new − ½, clamped to the row."""
     weights = np.zeros((new, size))
     for i in range(new):
-        place = min(max((i + 0.5) * size / new - 0.5, 0.0), size - 1.0)
-        left = min(int(place), size - 2) if size > 1 else 0
-        weights[i, left] += 1 - (place - left)
+        position = min(max((i + 0.5) * size / new - 0.5, 0.0), size - 1.0)
+        left = min(int(position), size - 2) if size > 1 else 0
+        weights[i, left] += 1 - (position - left)
         if size > 1:
-            weights[i, left + 1] += place - left
+            weights[i, left + 1] += position - left
     return weights
 
 
@@ -46,7 +54,7 @@ def test_resize_is_bilinear_to_within_one(height: int, width: int, new_height: i
 
 def test_resize_by_two_has_the_half_pixel_weights() -> None:
     row = torch.tensor([0, 100], dtype=torch.uint8).reshape(1, 1, 2, 1).expand(1, 1, 2, 3)
-    assert resize(row, (1, 4))[0, 0, :, 0].tolist() == [0, 25, 75, 100]  # places −¼, ¼, ¾, 1¼
+    assert resize(row, (1, 4))[0, 0, :, 0].tolist() == [0, 25, 75, 100]  # positions −¼, ¼, ¾, 1¼
 
 
 def test_resize_to_the_same_size_gives_the_same_frames() -> None:
@@ -55,36 +63,41 @@ def test_resize_to_the_same_size_gives_the_same_frames() -> None:
 
 
 @st.composite
-def framings(draw: st.DrawFn) -> Framing:
-    """Sides that grow, shrink or stay, alone or together; large and tiny ones."""
+def transforms(draw: st.DrawFn) -> ScaleCropFlip:
+    """Transforms whose sides grow, shrink or keep their size, alone or together; large and tiny sides."""
     sides = st.one_of(st.integers(1, 12), st.integers(1, 400))
     size = draw(sides), draw(sides)
     scaled = draw(st.one_of(sides, st.just(size[0]))), draw(st.one_of(sides, st.just(size[1])))
     crop = draw(st.integers(1, min(scaled)))
     corner = draw(st.integers(0, scaled[0] - crop)), draw(st.integers(0, scaled[1] - crop))
-    return Framing(size, scaled, corner, crop, draw(st.booleans()))
+    return ScaleCropFlip(size, scaled, corner, crop, draw(st.booleans()))
 
 
-@given(framings(), st.integers(1, 6))
+@given(transforms(), st.integers(1, 6))
 @settings(max_examples=300, deadline=None)
-def test_a_window_scaled_alone_is_the_window_of_the_scaled_frame(framing: Framing, count: int) -> None:
-    frames = noise(count, *framing.size)
-    (top, left), crop = framing.corner, framing.crop
-    expected = resize(frames, framing.scaled)[:, top : top + crop, left : left + crop]
-    expected = (expected.flip(2) if framing.mirrored else expected).permute(3, 0, 1, 2)
-    rows, columns = framing.source
-    assert torch.equal(framing(frames), expected)
-    assert torch.equal(framing(frames[:, :rows, :columns].contiguous()), expected)
+def test_a_window_scaled_alone_is_the_window_of_the_scaled_frame(
+    transform: ScaleCropFlip, count: int
+) -> None:
+    frames = noise(count, *transform.size)
+    (top, left), crop = transform.corner, transform.crop
+    expected = resize(frames, transform.scaled)[:, top : top + crop, left : left + crop]
+    expected = (expected.flip(2) if transform.flipped else expected).permute(3, 0, 1, 2)
+    rows, columns = transform.source
+    assert torch.equal(transform(frames), expected)
+    assert torch.equal(transform(frames[:, :rows, :columns].contiguous()), expected)
 
 
 def test_no_more_of_a_frame_is_scaled_than_the_window_needs() -> None:
     # out pixel 99 of 300 lies at 99.5·256/300 − ½ = 84.4, between pixels 84 and 85 of the source; one may be spare
-    source, out = leading(256, 300, 100)
+    source, out = source_pixels(256, 300, 100)
     assert (source - 86 in (0, 1), out) == (True, 100)
-    assert leading(256, 256, 100) == (100, 100)
-    assert leading(300, 256, 100) == (300, 256)  # a side that shrinks: whole
-    assert leading(256, 300, 300) == (256, 300)
-    assert leading(3, 4, 3) == (3, 4)  # all 3 for the first 3 of 4: not to be taken for a copy
+    assert source_pixels(256, 256, 100) == (100, 100)
+    assert source_pixels(300, 256, 100) == (300, 256)  # a side that shrinks: whole
+    assert source_pixels(256, 300, 300) == (256, 300)
+    assert source_pixels(3, 4, 3) == (
+        3,
+        4,
+    )  # all 3 for the first 3 of 4: `resize` must not take them for frames of the right size
 
 
 def test_same_seed_same_clip_and_other_seeds_differ() -> None:
@@ -104,21 +117,21 @@ def test_one_draw_for_all_frames_of_a_clip() -> None:
         assert all(torch.equal(clip[:, 0], clip[:, t]) for t in range(1, 4))
 
 
-def test_crops_and_mirrors_are_where_they_say() -> None:
+def test_crops_and_flips_are_uniform() -> None:
     frames = coordinates(10, 14)
     seen = set()
     for seed in range(600):
         clip = TrainTransform(crop=8, scales=(10, 10))(frames, random.Random(seed))
         red, green, blue = clip
-        mirrored = bool(green[0, 0, 0] > green[0, 0, 1])
-        green = green.flip(-1) if mirrored else green
+        flipped = bool(green[0, 0, 0] > green[0, 0, 1])
+        green = green.flip(-1) if flipped else green
         top, left = int(red[0, 0, 0]), int(green[0, 0, 0])
         assert torch.equal(red[0], torch.arange(top, top + 8, dtype=torch.uint8)[:, None].expand(8, 8))
         assert torch.equal(green[0], torch.arange(left, left + 8, dtype=torch.uint8).expand(8, 8))
         assert blue[0].unique().tolist() == [0]
         assert blue[1].unique().tolist() == [1]
-        seen.add((top, left, mirrored))
-    # every one of 3 × 7 places, each both ways: 600 draws miss a given one with chance (41/42)^600 < 1e-6
+        seen.add((top, left, flipped))
+    # every one of 3 × 7 positions, each flipped and not: 600 draws miss a given one with chance (41/42)^600 < 1e-6
     assert seen == {(top, left, flip) for top in range(3) for left in range(7) for flip in (False, True)}
 
 
@@ -139,7 +152,7 @@ def test_no_room_to_choose_changes_nothing() -> None:
     frames = noise(4, 32, 32)
     clip = TrainTransform(crop=32, scales=(32, 32), flip=False)(frames, random.Random(3))
     assert torch.equal(clip, frames.permute(3, 0, 1, 2))
-    assert clip.permute(1, 2, 3, 0).is_contiguous()  # colours side by side, nothing else kept
+    assert clip.permute(1, 2, 3, 0).is_contiguous()  # channels last, and no other memory is kept
 
 
 @pytest.mark.parametrize(
@@ -176,8 +189,8 @@ def test_views_of_each_protocol() -> None:
         transform = EvalTransform(crop=8, short_side=8, protocol=protocol)
         scaled = transform.scale(frames)
         views = transform(frames)
-        places = [(scaled[0, 0, :, 1] == view[1, 0, 0, 0]).nonzero()[0].item() for view in views]
-        firsts[protocol] = (scaled.shape[2], places)
+        offsets = [(scaled[0, 0, :, 1] == view[1, 0, 0, 0]).nonzero()[0].item() for view in views]
+        firsts[protocol] = (scaled.shape[2], offsets)
     assert firsts == {
         "released": (15, [0, 3, 6]),
         "single": (15, [0, 3, 6]),
@@ -195,7 +208,7 @@ def test_the_papers_view_is_the_whole_frame() -> None:
         assert torch.equal(views[0], resize(frames, size).permute(3, 0, 1, 2))
         assert len(views) == 1
     for wrong in ({"crop": 6, "num_crops": 1}, {"crop": 8, "num_crops": 3}):
-        with pytest.raises(ValueError, match=r"takes the whole frame, so crop is short_side \(8\)"):
+        with pytest.raises(NlnetError, match=r"takes the whole frame: crop must be short_side \(8\)"):
             EvalTransform(short_side=8, protocol="paper", **wrong)
 
 
@@ -214,21 +227,21 @@ def test_normalize_per_channel() -> None:
     assert out[0, :, 0, 0, 0].tolist() == [1.0, 1.0, 0.0]
 
 
-def test_settings_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"got crop 224, scales \(200, 320\); raise the scales"):
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(NlnetError, match=r"got crop 224, scales \(200, 320\); raise the scales"):
         TrainTransform(crop=224, scales=(200, 320))
-    with pytest.raises(ValueError, match="smallest scale ≤ largest scale"):
+    with pytest.raises(NlnetError, match="smallest scale ≤ largest scale"):
         TrainTransform(crop=8, scales=(20, 10))
-    with pytest.raises(ValueError, match=r"flip_probability lies in \[0, 1\], got 2.0"):
+    with pytest.raises(NlnetError, match=r"flip_probability lies in \[0, 1\], got 2.0"):
         TrainTransform(crop=8, scales=(8, 8), flip_probability=2.0)
-    with pytest.raises(ValueError, match="1 ≤ crop ≤ short_side, got crop 256, short_side 224"):
+    with pytest.raises(NlnetError, match="1 ≤ crop ≤ short_side, got crop 256, short_side 224"):
         EvalTransform(crop=256, short_side=224)
-    with pytest.raises(ValueError, match="got num_crops 5"):
+    with pytest.raises(NlnetError, match="num_crops is 1 .*got 5"):
         EvalTransform(crop=8, short_side=8, num_crops=5)
-    with pytest.raises(ValueError, match="resized to 1×1 or more, got 0×4"):
+    with pytest.raises(NlnetError, match="resized to 1×1 or more, got 0×4"):
         resize(noise(1, 4, 4), (0, 4))
     clips = torch.zeros((1, 3, 1, 1, 1), dtype=torch.uint8)
-    with pytest.raises(ValueError, match="std is above 0, got 0.0"):
+    with pytest.raises(NlnetError, match="std must be above 0, got 0.0"):
         normalize(clips, std=0.0)
-    with pytest.raises(ValueError, match="mean is one number or three"):
+    with pytest.raises(NlnetError, match="mean is one number or three"):
         normalize(clips, mean=(0.1, 0.2))

@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from nlnet.engine.config import Config, EvalConfig, from_mapping, known_keys, override, read_yaml
+from nlnet.engine.config import (
+    Config,
+    EvalConfig,
+    from_json,
+    from_mapping,
+    known_keys,
+    override,
+    read_yaml,
+)
+from nlnet.engine.config.read import RENAMED
 from nlnet.errors import ConfigError
 
 
@@ -32,17 +41,19 @@ def test_overrides_change_single_fields():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("optimizer.learning_rate=1", "unknown key 'optimizer.learning_rate'; did you mean .*optimizer.lr"),
-        ("lr=1", "unknown key 'lr'; did you mean .*optimizer.lr"),
+        ("optimizer.learning_rate=1", "unknown key 'optimizer.learning_rate'; did you mean .*'optimizer.lr'"),
+        ("lr=1", r"unknown key 'lr'; did you mean 'optimizer.lr'\?$"),
         ("optimizer.lr", "expected key=value"),
         ("optimizer.lr=fast", "optimizer.lr: Input should be a valid number"),
         ("optimizer.lr=-1", "optimizer.lr: Input should be greater than 0"),
-        ("data.crop=400", "the smallest, 256, is below the crop of 400"),
+        ("data.crop=400", "^after the overrides: data.scales: the smallest, 256, is below the crop of 400"),
         ("data.scales=[320, 256]", r"expected a range \(low, high\)"),
-        ("test.crop=300", "crop: 300 pixels do not fit a shorter side of 256"),
+        ("test.crop=300", "test.crop: 300 pixels do not fit a shorter side of 256"),
         ("training.precision=fp8", "training.precision: Input should be 'float32', 'bf16' or 'fp16'"),
         ("test.crops=2", "test.crops"),
-        ("data.train=[", r"cannot read the value '\['"),
+        ("data.train=[", r"cannot read the value '\[' as YAML"),
+        ("data.precision=bf16", "did you mean 'training.precision' or 'test.precision'"),
+        ("quux=1", "unknown key 'quux'; keys are model.name, "),
     ],
 )
 def test_bad_overrides(assignment, message):
@@ -62,7 +73,7 @@ def test_yaml_round_trip(tmp_path):
     ("text", "message"),
     [
         ("modle:\n  name: x", "unknown key 'modle'"),
-        ("model:\n  nmae: x", "unknown key 'model.nmae'; did you mean model.name"),
+        ("model:\n  nmae: x", "unknown key 'model.nmae'; did you mean 'model.name'"),
         ("model: [1]", "model: Input should be"),
         ("- a", "expected sections such as"),
         ("a: [", "not valid YAML"),
@@ -75,6 +86,26 @@ def test_bad_files(tmp_path, text, message):
         read_yaml(path)
 
 
+def test_old_names_of_keys_still_load(tmp_path):
+    """In overrides, files and stored configurations."""
+    assert RENAMED == {"training.vitals_every": "training.block_stats_every"}
+    expected = override(Config(), ["training.block_stats_every=7", "training.seed=3"])
+    assert override(Config(), ["training.vitals_every=7", "training.seed=3"]) == expected
+    path = tmp_path / "old.yaml"
+    path.write_text("training:\n  vitals_every: 7\n  seed: 3\n")
+    assert read_yaml(path) == expected
+    values = {"training": {"vitals_every": 7, "seed": 3}}
+    assert from_mapping(values, source="x") == expected
+    assert from_json(json.dumps(values), source="x") == expected
+    assert values == {"training": {"vitals_every": 7, "seed": 3}}
+    both = {"training": {"vitals_every": 7, "block_stats_every": 7}}
+    with pytest.raises(
+        ConfigError, match="x: training.vitals_every is the old name of training.block_stats_every"
+    ):
+        from_mapping(both, source="x")
+    assert "training.vitals_every" not in known_keys()
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot read it"):
         read_yaml(tmp_path / "nothing.yaml")
@@ -84,7 +115,7 @@ def test_known_keys_are_dotted_and_complete():
     assert {"model.name", "data.train", "schedule.warmup", "test.protocol"} <= set(known_keys())
 
 
-def test_a_protocol_brings_its_views():
+def test_a_protocol_sets_its_views():
     assert EvalConfig(protocol="single").clips == 1
     assert (EvalConfig(protocol="paper").crops, EvalConfig(protocol="paper", short_side=320).crop) == (1, 320)
     assert EvalConfig(protocol="slowfast", clips=5).clips == 5
@@ -110,7 +141,7 @@ def test_a_protocol_brings_its_views():
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["test.protocol=single", "test.clips=3"], "clips: protocol single is one clip, got 3"),
+        (["test.protocol=single", "test.clips=3"], "test.clips: protocol single has one clip, got 3"),
         (["test.protocol=paper", "test.crop=224"], "takes the whole frame, got 1 crops of 224 pixels"),
         (["test.protocol=paper", "test.crops=3"], "takes the whole frame, got 3 crops"),
         (["test.protocol=papr"], "test.protocol: Input should be 'released', .*'paper'"),
@@ -123,6 +154,6 @@ def test_contradictions_with_the_protocol(assignments, message):
         override(Config(), assignments)
 
 
-def test_a_test_section_that_is_none():
+def test_a_test_section_that_is_a_list():
     with pytest.raises(ConfigError, match="test: Input should be a valid dictionary"):
         from_mapping({"test": [1]}, source="x")

@@ -1,4 +1,4 @@
-"""Two real processes under torchrun are one process on the same global batch, and test each video once."""
+"""Two processes under torchrun train like one process on the same global batch, and test each video once."""
 
 import json
 import os
@@ -24,6 +24,7 @@ from nlnet.engine.evaluation.evaluate import evaluate
 from nlnet.engine.network import load_network
 from nlnet.engine.runs.checkpoint import load_checkpoint
 from nlnet.engine.runs.directory import RunDir
+from nlnet.errors import ConfigError
 
 
 def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +50,7 @@ def start_torchrun(processes: int, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.fixture(autouse=True)
 def _ended() -> Iterator[None]:
-    """No run outlives its test: torchrun ends its processes when it is ended."""
+    """Terminate the runs of a test at its end: torchrun then ends its processes."""
     yield
     for process in STARTED:
         process.terminate()
@@ -73,7 +74,7 @@ def trainers(launcher: subprocess.Popen[str]) -> list[int]:
 
 
 def path_of_tests() -> dict[str, str]:
-    """An environment in which a script finds the package that is tested, wherever the script lies."""
+    """An environment in which a script anywhere imports the tested package."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
 
 
@@ -121,10 +122,10 @@ def test_losses_agree(runs):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_the_first_process_alone_records_vital_signs(runs):
+def test_the_first_process_alone_records_block_statistics(runs):
     for directory in runs.values():
         records = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
-        assert [r["iteration"] for r in records if r["kind"] == "vitals"] == [1, 4]
+        assert [r["iteration"] for r in records if r["kind"] == "block_stats"] == [1, 4]
 
 
 def test_two_processes_test_each_video_exactly_once(runs, color_videos):
@@ -147,10 +148,10 @@ def test_two_processes_test_each_video_exactly_once(runs, color_videos):
 
 def test_devices():
     assert choose_device("cpu").type == "cpu"
-    with pytest.raises(ValueError, match="device: got 'gpu', expected auto, cpu or cuda"):
+    with pytest.raises(ConfigError, match="device: got 'gpu', expected auto, cpu or cuda"):
         choose_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="cuda was asked for, but torch sees no CUDA device"):
+        with pytest.raises(ConfigError, match="device: cuda was asked for, but torch sees no CUDA device"):
             choose_device("cuda")
 
 
@@ -167,7 +168,7 @@ def test_one_process_needs_no_group():
 
 
 def test_processes_wait_for_each_other_longer_than_a_test_takes(monkeypatch):
-    """torch's own limits are 10 minutes (nccl) and 30 (gloo): then hours of scores would be lost."""
+    """torch's own timeouts are 10 minutes (nccl) and 30 (gloo): hours of scores would be lost."""
     groups = {}
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "0")
@@ -192,7 +193,8 @@ def test_processes_wait_for_each_other_longer_than_a_test_takes(monkeypatch):
 FAILING = """
 import sys
 from pathlib import Path
-from nlnet.engine.distributed import ProcessError, world
+from nlnet.engine.distributed import world
+from nlnet.errors import ProcessError
 said = []
 with world("cpu") as here:
     with here.together():
@@ -221,7 +223,7 @@ def test_an_error_on_one_process_is_raised_on_all(tmp_path):
 
 @pytest.fixture(scope="module")
 def damaged(color_videos, tmp_path_factory) -> Path:
-    """The videos, one of the training videos ruined."""
+    """A copy of the videos in which one training video is empty."""
     copy = Path(shutil.copytree(color_videos, tmp_path_factory.mktemp("damaged") / "videos"))
     (copy / "train" / "green" / "1.mp4").write_bytes(b"")
     return copy
@@ -229,7 +231,7 @@ def damaged(color_videos, tmp_path_factory) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_stopped_by_one_process_and_resumed_is_the_whole_bit_for_bit(damaged, tmp_path):
-    """One clip a process: where the video is unreadable a process has none, and still takes part in every exchange.
+    """One clip a process: with an unreadable video a process has no clip, and still takes part in every exchange.
 
     The network's norms are each process's own, those of the block span both, and all are measured anew.
     """
@@ -247,7 +249,7 @@ def test_stopped_by_one_process_and_resumed_is_the_whole_bit_for_bit(damaged, tm
     log = tmp_path / "stopped" / "metrics.jsonl"
     wait_until(lambda: log.exists() and '"validation"' in log.read_text(), process)
     _, second = sorted(trainers(process))
-    os.kill(second, signal.SIGTERM)  # the other one learns it from this one
+    os.kill(second, signal.SIGTERM)  # the first process is told by this one
     output, _ = process.communicate(timeout=120)
     assert "stopped after iteration" in output, output
     assert "Traceback" not in output.partition("stopped after iteration")[0], (
@@ -268,11 +270,11 @@ def test_stopped_by_one_process_and_resumed_is_the_whole_bit_for_bit(damaged, tm
     skipped = [r for r in RunDir(tmp_path / "whole").metrics() if r["kind"] == "skipped"]
     assert skipped
     assert all("green/1.mp4" in r["reason"] for r in skipped)
-    assert [e["iteration"] for e in run_dir.passports()] == [0, done]
+    assert [e["iteration"] for e in run_dir.sessions()] == [0, done]
 
 
 def test_a_process_without_a_clip_is_a_micro_batch_without_one(damaged, tmp_path):
-    """Without norms that couple clips, two processes of one clip are one process of two micro-batches of one."""
+    """Without norms over several clips, two processes of one clip equal one process of two micro-batches."""
     plain = ("model.norm=group", "model.nonlocal_norm=group", "model.dropout=0", "training.precise_norm=0")
     config = settings(damaged, "training.batch=2", "schedule.iterations=12", "optimizer.lr=0.002", *plain)
     (tmp_path / "run.yaml").write_text(config.model_dump_json())

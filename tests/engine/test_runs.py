@@ -1,4 +1,4 @@
-"""Run directories: whole files or none, and clear words about damaged ones."""
+"""Run directories: atomic writes, locks, provenance, and messages about damaged files."""
 
 import json
 import os
@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from nlnet.engine.config import Config
-from nlnet.engine.runs.atomic_write import atomically, write_json
-from nlnet.engine.runs.checkpoint import Checkpoint, load_checkpoint
-from nlnet.engine.runs.directory import RunDir
+from nlnet.engine.network import load_network
+from nlnet.engine.runs.atomic_write import write_atomically, write_json
+from nlnet.engine.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nlnet.engine.runs.directory import RunDir, block_stats_records
 from nlnet.engine.runs.provenance import commit
 from nlnet.errors import RunError
 
@@ -45,9 +47,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(
-        RunError, match="file: cannot write it .No space left on device.; what was there before is unchanged"
+        RunError,
+        match="file: cannot write it .No space left on device.; the earlier file, if any, is unchanged",
     ):
-        atomically(path, fail)
+        write_atomically(path, fail)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 
@@ -56,7 +59,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
 def test_a_full_disk_while_torch_writes(tmp_path):
     path = tmp_path / "state.pt"
     with pytest.raises(RunError, match=r"state\.pt: cannot write it"):
-        atomically(path, lambda temporary: torch.save({"a": torch.zeros(10)}, "/dev/full"))
+        write_atomically(path, lambda temporary: torch.save({"a": torch.zeros(10)}, "/dev/full"))
     assert not path.exists()
 
 
@@ -77,7 +80,7 @@ def test_metrics_survive_a_cut_last_line_and_rewind(tmp_path):
     assert run.metrics_path.read_text() == '{"iteration": 1}\n{"iteration": 2}\n'
 
 
-def test_rewinding_forgets_a_validation_that_was_not_finished(tmp_path):
+def test_rewinding_drops_a_validation_that_was_not_finished(tmp_path):
     run = RunDir(tmp_path)
     for kind in ("train", "validation"):
         run.log({"kind": kind, "iteration": 7})
@@ -98,7 +101,7 @@ def test_the_best_so_far(tmp_path):
     assert (run.best("clip_top1"), run.best("video_map")) == (12.5, float("-inf"))
 
 
-def test_what_a_kill_left_half_written_goes_and_nothing_else(tmp_path):
+def test_half_written_files_of_a_kill_are_deleted_and_nothing_else(tmp_path):
     run = RunDir(tmp_path)
     run.create(Config(), ("a",))
     run.checkpoints.mkdir()
@@ -119,7 +122,7 @@ def test_one_process_at_a_time(tmp_path):
         assert run.busy
         with (
             pytest.raises(
-                RunError, match=rf"run: another process is at work in this run .process {os.getpid()} on "
+                RunError, match=rf"run: another process trains in this run .process {os.getpid()} on "
             ),
             run.lock(),
         ):
@@ -157,7 +160,7 @@ def test_the_lock_ends_with_its_process_and_not_with_its_children(tmp_path):
     try:
         assert holder.stdout.readline() == "held\n"
         assert run.busy
-        with pytest.raises(RunError, match="another process is at work in this run"), run.lock():
+        with pytest.raises(RunError, match="another process trains in this run"), run.lock():
             pass
         holder.kill()
         holder.wait(timeout=20)
@@ -178,7 +181,7 @@ def test_a_lock_where_nothing_can_be_written(tmp_path):
         pass
 
 
-def test_a_directory_that_cannot_be_locked_is_used_without(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch):
     def refuse(handle: int, how: int) -> None:
         raise OSError(38, "Function not implemented")
 
@@ -188,26 +191,51 @@ def test_a_directory_that_cannot_be_locked_is_used_without(tmp_path, monkeypatch
         assert not run.busy
 
 
-def test_every_session_signs_the_passport(tmp_path, monkeypatch):
+def test_every_session_is_recorded_in_provenance_json(tmp_path, monkeypatch):
     run = RunDir(tmp_path)
-    assert run.passports() == []
-    run.sign(0)
-    run.sign(40)
-    first, second = json.loads((tmp_path / "passport.json").read_text())
+    assert run.sessions() == []
+    run.record_session(0)
+    run.record_session(40)
+    first, second = json.loads((tmp_path / "provenance.json").read_text())
     assert (first["iteration"], second["iteration"]) == (0, 40)
     assert set(first) == {"iteration", "commit", "machine", "python", "torch", "nlnet", "started"}
     assert first["torch"] == torch.__version__
     assert first["started"].endswith("+00:00")
     # without git, the commit is unknown and the run goes on
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    run.sign(50)
-    assert run.passports()[2]["commit"] == "unknown"
-    run.passport_path.write_text("[")
+    run.record_session(50)
+    assert run.sessions()[2]["commit"] == "unknown"
+    run.provenance_path.write_text("[")
+    with pytest.raises(RunError, match=r"provenance\.json: cannot read it"):
+        run.record_session(60)
+    run.provenance_path.write_text("{}")
+    with pytest.raises(RunError, match=r"provenance\.json: cannot read it .expected a list of sessions"):
+        run.record_session(60)
+
+
+def test_older_runs_have_a_passport_json(tmp_path):
+    """It is read, and a resumed run writes its sessions and the new one to provenance.json."""
+    run = RunDir(tmp_path)
+    old = [{"iteration": 0, "commit": "abc"}, {"iteration": 10, "commit": "abd"}]
+    write_json(tmp_path / "passport.json", old)
+    assert run.sessions() == old
+    run.record_session(20)
+    assert run.sessions()[:2] == old
+    assert [entry["iteration"] for entry in run.sessions()] == [0, 10, 20]
+    assert json.loads((tmp_path / "provenance.json").read_text()) == run.sessions()
+    assert json.loads((tmp_path / "passport.json").read_text()) == old
+    (tmp_path / "provenance.json").unlink()
+    (tmp_path / "passport.json").write_text("[")
     with pytest.raises(RunError, match=r"passport\.json: cannot read it"):
-        run.sign(60)
-    run.passport_path.write_text("{}")
-    with pytest.raises(RunError, match=r"passport\.json: cannot read it .expected a list"):
-        run.sign(60)
+        run.sessions()
+
+
+def test_block_statistics_of_new_and_older_runs(tmp_path):
+    run = RunDir(tmp_path)
+    for iteration, kind in enumerate(("vitals", "train", "block_stats")):
+        run.log({"kind": kind, "iteration": iteration})
+    run.log({"iteration": 3})
+    assert [record["iteration"] for record in block_stats_records(run.metrics())] == [0, 2]
 
 
 def test_the_commit_is_of_the_package_not_of_the_folder_around_it(tmp_path):
@@ -258,7 +286,12 @@ def test_state_that_is_missing_or_damaged(tmp_path):
         run.load_state()
     run.checkpoints.mkdir()
     run.resume_path.write_bytes(b"not torch")
-    with pytest.raises(RunError, match=r"resume\.pt: cannot read it"):
+    with pytest.raises(RunError, match=r"resume\.pt: cannot read it .*\Z"):
+        run.load_state()
+    run.save_state({"model": {}})
+    with pytest.raises(
+        RunError, match=r"resume\.pt: not a training state .expected a dict with .'config', 'iter"
+    ):
         run.load_state()
 
 
@@ -273,6 +306,50 @@ def test_checkpoints_that_cannot_be_used(tmp_path):
     save_file({"w": torch.zeros(1)}, tmp_path / "plain.safetensors")
     with pytest.raises(RunError, match="has no nlnet metadata"):
         load_checkpoint(tmp_path / "plain.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": None}, r"its nlnet metadata are damaged \(KeyError: 'classes'\)"),
+        ({"iteration": "x"}, r"its nlnet metadata are damaged \(ValueError: invalid literal"),
+        ({"metrics": "{"}, r"its nlnet metadata are damaged \(JSONDecodeError"),
+        ({"config": "{"}, "its configuration is not valid JSON"),
+        ({"config": "[]"}, "expected sections such as `model:` and `data:`, got list"),
+        (
+            {"config": '{"training": {"batsh": 1}}'},
+            "unknown key 'training.batsh'; did you mean 'training.batch'",
+        ),
+    ],
+)
+def test_checkpoints_with_damaged_metadata(tmp_path, change, message):
+    """One line that names the file, never a traceback."""
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(path, checkpoint(w=torch.zeros(1)))
+    with safe_open(path, "pt") as file:
+        metadata = {k: v for k, v in (file.metadata() | change).items() if v is not None}
+    save_file({"w": torch.zeros(1)}, path, metadata)
+    with pytest.raises(RunError, match=rf"^{path}: {message}.*\Z"):
+        load_checkpoint(path)
+
+
+def test_weights_that_do_not_fit_their_own_configuration(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(path, checkpoint(w=torch.zeros(1)))
+    message = rf"^{path}: its weights do not fit the network i3d_r50_nl5 of its own configuration \(.*\)\Z"
+    with pytest.raises(RunError, match=message):
+        load_network(path, "last", torch.device("cpu"))
+
+
+def test_checkpoints_with_an_old_name_of_a_key(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(path, checkpoint(w=torch.zeros(1)))
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    config = json.loads(metadata["config"])
+    config["training"]["vitals_every"] = config["training"].pop("block_stats_every") + 1
+    save_file({"w": torch.zeros(1)}, path, metadata | {"config": json.dumps(config)})
+    assert load_checkpoint(path).config.training.block_stats_every == 21
 
 
 def test_json_is_readable(tmp_path):

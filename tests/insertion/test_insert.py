@@ -1,4 +1,4 @@
-"""Insertion by path: what it finds, what it refuses, and that nothing else changes."""
+"""Insertion by path: the targets it finds, the errors for unsuitable ones, and that nothing else changes."""
 
 import copy
 import io
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nlnet.block import NonLocalBlock
 from nlnet.errors import InsertionError
 from nlnet.insertion.insert import ApplyChild, attach, insert_nonlocal, nonlocal_blocks
-from nlnet.insertion.targets import find_hosts
+from nlnet.insertion.targets import find_targets
 from nlnet.models.resnet import TIMINGS, VideoResNet
 
 
@@ -67,8 +67,8 @@ def clip() -> Tensor:
     return torch.randn(2, 3, 4, 32, 28, generator=torch.Generator().manual_seed(1))
 
 
-def wake(model: nn.Module) -> nn.Module:
-    """Give the blocks a γ, so that they act."""
+def activate(model: nn.Module) -> nn.Module:
+    """Give the blocks a non-zero γ, so that they change the output."""
     for block in nonlocal_blocks(model).values():
         nn.init.normal_(block.norm.weight)
     return model
@@ -88,7 +88,7 @@ def test_logits_stay_bit_for_bit(pairwise: str, training: bool) -> None:
         assert torch.equal(model(x), before(x))
         after = model.state_dict()
         assert all(torch.equal(after[k], v) for k, v in before.state_dict().items())
-        assert not torch.equal(wake(model)(x), before(x))
+        assert not torch.equal(activate(model)(x), before(x))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_rules_do_not_count_blocks_that_are_there() -> None:
     assert list(nonlocal_blocks(model)) == ["layer2.4.nonlocal_block", "layer2.nonlocal_block"]
 
 
-def test_blocks_fit_the_host_without_running_it() -> None:
+def test_blocks_fit_the_target_without_running_it() -> None:
     model = video_net()
     insert_nonlocal(model, ["layer2.1", "layer3.0"], inner_channels=3, convention="released", groups=2)
     for path, channels in (("layer2.1", 32), ("layer3.0", 64)):
@@ -138,7 +138,7 @@ def test_blocks_fit_the_host_without_running_it() -> None:
         assert block.pool_position == "before"
 
 
-def test_hosts_that_only_an_example_or_ndim_explains() -> None:
+def test_targets_whose_sizes_only_an_example_or_ndim_tells() -> None:
     sequence = nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.GroupNorm(2, 4)))
     x = torch.randn(2, 3, 9)
     before = sequence(x)
@@ -172,7 +172,7 @@ def test_seed_reproduces_and_the_example_changes_nothing() -> None:
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
-def test_device_and_dtype_are_the_hosts() -> None:
+def test_device_and_dtype_are_those_of_the_target() -> None:
     model = net().double()
     insert_nonlocal(model, "layer1.1")
     assert {p.dtype for p in nonlocal_blocks(model)["layer1.1.nonlocal_block"].parameters()} == {
@@ -196,7 +196,7 @@ def test_state_dicts() -> None:
     assert set(model.state_dict()) == set(old) | set(new)
     again = net()
     insert_nonlocal(again, {"layer2": "every 2nd"}, pairwise="concatenation")
-    wake(model)
+    activate(model)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.eval()(image()), model.eval()(image()))
 
@@ -204,7 +204,7 @@ def test_state_dicts() -> None:
 def test_copies_pickles_and_checkpoints() -> None:
     model = net()
     insert_nonlocal(model, ["layer1.0", "layer2"])
-    wake(model).eval()
+    activate(model).eval()
     buffer = io.BytesIO()
     torch.save(model, buffer)
     buffer.seek(0)
@@ -249,7 +249,7 @@ class Pair(nn.Module):
 
 
 class Twice(nn.Module):
-    """One host run twice, one never, one that returns a tuple, one walker, one of each container."""
+    """Targets that run twice or never, return a tuple, loop over their children, and one of each container."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,18 +302,30 @@ ERRORS = [
         net,
         "layer9.1",
         {},
-        r"'layer9.1' matches no module; near: .*layer1.1.*; modules at the top: conv1, relu",
+        r"'layer9.1' matches no module; the model has the children conv1, relu, .*; did you mean 'layer\d.1' or",
     ),
-    (net, "layer2.7", {}, r"'layer2.7' matches no module; .*children of 'layer2': layer2.0, layer2.1"),
-    (net, "layer2.1.bn7", {}, r"near: layer2.1.bn1.*children of 'layer2.1': layer2.1.conv1, layer2.1.bn1"),
+    (
+        net,
+        "layer2.7",
+        {},
+        r"'layer2.7' matches no module; 'layer2' has the children layer2.0, layer2.1, .*; did",
+    ),
+    (
+        net,
+        "layer2.1.bn7",
+        {},
+        r"'layer2.1' has the children layer2.1.conv1, layer2.1.bn1, .*; did you mean 'layer2.1.bn1'",
+    ),
+    (net, "conv1.0", {}, "'conv1.0' matches no module; 'conv1' has no children"),
     (net, "layer1.conv1", {}, r"'layer1.conv1' matches no module"),
     (net, ["layer1.0", "nothing"], {}, "'nothing' matches no module"),
-    (net, [], {}, r"where: got \[\], which names no module"),
+    (net, [], {}, r"where: got \[\], which names no module; expected at least one path, glob or rule"),
     (net, {"layer2": []}, {}, r"where: got \{'layer2': \[\]\}, which names no module"),
-    (net, ["layer1.0", "layer1.*"], {}, "'layer1.0' is named twice; expected every module once"),
+    (net, ["layer1.0", "layer1.*"], {}, "'layer1.0' is named twice; expected every module once: leave one"),
     (Twice, ["conv", "shared"], {}, "'shared' is the same module as 'conv'"),
-    (net, {"layer2": [1, 5]}, {}, r"'layer2' has children 0 … 4, got indices \[5\]"),
-    (net, {"layer2": [-1]}, {}, r"got indices \[-1\]"),
+    (net, {"layer2": [1, 5]}, {}, r"got the indices \[5\] for 'layer2', expected 0 to 4"),
+    (net, {"layer2": [-1]}, {}, r"got the indices \[-1\] for 'layer2'"),
+    (net, {"conv1": [0]}, {}, r"got the indices \[0\] for 'conv1', expected none, for it has no children"),
     (net, {"layer2": "every second"}, {}, "got the rule 'every second' for 'layer2', expected 'all', 'last'"),
     (net, {"layer2": "every 0th"}, {}, "got the rule 'every 0th'"),
     (net, {"layer2": "every 6th"}, {}, "'layer2' has 5 children, too few for the rule 'every 6th'"),
@@ -322,20 +334,45 @@ ERRORS = [
         net,
         "heads",
         {},
-        r"'heads' is a ModuleList without a forward of its own: name its children, 'heads\.\*'",
+        r"'heads' is a ModuleList, which has no forward of its own; name its children instead, as 'heads\.\*'",
     ),
-    (Twice, "dict", {}, "'dict' is a ModuleDict without a forward"),
-    (Twice, "walker", {}, "'walker' is a Walker whose own forward runs its children"),
-    (Twice, "stack", {}, "'stack' is a Stack whose own forward runs its children"),
-    (net, "relu", {}, r"'relu' \(ReLU\) does not show the channels of what it returns: give example_input"),
-    (Twice, "head", {}, r"'head' \(Sequential\) does not show the channels"),
-    (lambda: nn.Sequential(nn.GroupNorm(1, 4)), "0", {}, "number of axes of what it returns: .* or ndim"),
-    (net, "layer1.0", {"ndim": 3, "example_input": EXAMPLE}, "returns maps with 2 axes, expected ndim = 3"),
+    (Twice, "dict", {}, "'dict' is a ModuleDict, which has no forward"),
+    (
+        Twice,
+        "walker",
+        {},
+        "'walker' is a Walker whose own forward loops over its children .*: name its last child",
+    ),
+    (Twice, "stack", {}, "'stack' is a Stack whose own forward loops over its children"),
+    (
+        net,
+        "relu",
+        {},
+        "'relu' is a ReLU whose layers do not show the channels of its output: give example_input",
+    ),
+    (Twice, "head", {}, "'head' is a Sequential whose layers do not show the channels"),
+    (
+        lambda: nn.Sequential(nn.GroupNorm(1, 4)),
+        "0",
+        {},
+        "show the number of axes of its output: .*, or ndim",
+    ),
+    (
+        net,
+        "layer1.0",
+        {"ndim": 3, "example_input": EXAMPLE},
+        "'layer1.0' returns maps with 2 axes, expected ndim = 3; leave ndim out",
+    ),
     (net, "layer1.0", {"groups": 2}, "groups: got 2 with axis 'spacetime' on a 2-D map"),
     (net, "layer1.0", {"pairwise": "dot"}, "pairwise: got 'dot'"),
-    (Twice, "conv", {"example_input": EXAMPLE}, "'conv' ran 2 times on the example input, expected once"),
+    (
+        Twice,
+        "conv",
+        {"example_input": EXAMPLE},
+        "'conv' ran 2 times on the example input, expected once: name a module that runs once",
+    ),
     (Twice, "never", {"example_input": EXAMPLE}, "'never' ran 0 times on the example input"),
-    (Twice, "pair", {"example_input": EXAMPLE}, "'pair' returned tuple, expected one tensor"),
+    (Twice, "pair", {"example_input": EXAMPLE}, "'pair' returned tuple, expected one tensor: name a module"),
     (
         Twice,
         "integers",
@@ -346,7 +383,7 @@ ERRORS = [
         Twice,
         "flat",
         {"example_input": EXAMPLE},
-        r"'flat' returned torch.float32 of shape \(2, 90\), expected",
+        r"'flat' returned torch.float32 of shape \(2, 90\), expected .*: name a module that returns such a map",
     ),
     (
         video_net,
@@ -358,7 +395,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("make", "where", "options", "message"), ERRORS)
-def test_refusals_leave_the_model_unchanged(
+def test_errors_leave_the_model_unchanged(
     make: object, where: object, options: dict[str, object], message: str
 ) -> None:
     model = make()
@@ -371,12 +408,12 @@ def test_refusals_leave_the_model_unchanged(
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_twice_is_refused() -> None:
+def test_a_second_block_in_a_target_is_an_error() -> None:
     model = net()
     insert_nonlocal(model, ["layer1.0", "layer2"])
     for where in ("layer1.0", "layer1.*", "layer2"):
         with pytest.raises(
-            InsertionError, match="has a child 'nonlocal_block' already: a block goes in once"
+            InsertionError, match="has a child 'nonlocal_block' already, expected at most one: leave it out"
         ):
             insert_nonlocal(model, where)
     with pytest.raises(InsertionError, match="matches no module"):
@@ -384,16 +421,17 @@ def test_twice_is_refused() -> None:
     assert len(nonlocal_blocks(model)) == 2
 
 
-def test_a_tuple_met_later_is_refused_by_the_hook() -> None:
+def test_a_target_that_returns_a_tuple_is_an_error_of_the_hook() -> None:
     model = Twice()
     insert_nonlocal(model, "pair")
     with pytest.raises(
-        InsertionError, match="Pair with the child 'nonlocal_block' returned tuple, expected one tensor"
+        InsertionError,
+        match=r"'pair' \(Pair\), which has the child 'nonlocal_block', returned tuple, expected one",
     ):
         model(image())
 
 
-def test_a_wrong_guess_is_refused_when_it_runs() -> None:
+def test_wrongly_inferred_channels_are_an_error_when_the_block_runs() -> None:
     """A concatenation of branches has more channels than its last convolution."""
 
     class Branches(nn.Module):
@@ -421,7 +459,7 @@ def test_attach_takes_any_module_and_one_path() -> None:
         attach(model, "layer1.*", "control", nn.Identity())
     with pytest.raises(InsertionError, match="has a child 'control' already"):
         attach(model, "layer1.0", "control", nn.Identity())
-    assert list(find_hosts(model, "conv?")) == ["conv1"]
+    assert list(find_targets(model, "conv?")) == ["conv1"]
 
 
 def test_bytes_scale_with_the_batch() -> None:
@@ -434,26 +472,26 @@ def test_bytes_scale_with_the_batch() -> None:
     assert math.isclose(two / one, 2, rel_tol=0.01)
 
 
-def awake() -> nn.Module:
-    """A hooked host and a chain."""
+def active_model() -> nn.Module:
+    """One target with a hook and one plain Sequential, whose blocks change the output."""
     torch.manual_seed(0)
     model = nn.Sequential(Residual(3, 8), nn.Sequential(nn.Conv2d(8, 8, 1)))
     insert_nonlocal(model, "0")
     insert_nonlocal(model, "1", pairwise="dot_product")
-    return wake(model).eval()
+    return activate(model).eval()
 
 
 @pytest.mark.unhooked
 def test_compiles_as_one_graph() -> None:
     torch.compiler.reset()
-    model = awake()
+    model = active_model()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(image()), model(image()), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.unhooked
 def test_exports_with_a_dynamic_batch() -> None:
-    model = awake()
+    model = active_model()
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (image(),), dynamic_shapes=({0: batch},))
     five = torch.randn(5, 3, 6, 5)

@@ -1,4 +1,4 @@
-"""Products by oneDNN against torch's own: values, every derivative, transforms, and when they are taken."""
+"""Products by oneDNN against torch's own: values, every derivative, transforms, and when oneDNN is chosen."""
 
 import math
 from unittest import mock
@@ -12,14 +12,14 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from nlnet.layers import matmul as products
-from nlnet.layers.matmul import FAINT, exp_product, fuses, linear, product, scaled_product
+from nlnet.layers.matmul import EXP_SCALE_BITS, can_fuse, exp_product, linear, product, scaled_product
 
 pytestmark = pytest.mark.skipif(products.ONEDNN is None, reason="torch without oneDNN's linear layer")
 
 
 @pytest.fixture(autouse=True)
 def every_size(monkeypatch):
-    monkeypatch.setattr(products, "FEW", 0)
+    monkeypatch.setattr(products, "MIN_MACS", 0)
 
 
 def drawn(n: int, c: int, d: int) -> tuple[torch.Tensor, ...]:
@@ -86,15 +86,15 @@ def test_forward_derivatives_and_transforms():
 
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8)], ids=str)
 def test_exponentials_and_factors_inside_a_product(dtype, share):
-    """Relative to each number: also where the exponential is small."""
+    """The error is relative to each number, also where the exponential is small."""
     if dtype == torch.bfloat16 and not products.BF16:
         pytest.skip("oneDNN without bf16 on this CPU")
     x, weight, _ = (t.to(dtype) for t in drawn(50, 16, 40))
-    assert fuses(x, weight)
-    assert not fuses(x.double(), weight.double())
+    assert can_fuse(x, weight)
+    assert not can_fuse(x.double(), weight.double())
     logits = x.double() @ weight.double().t()
     shift = logits.amax(0).float()
-    exact = (logits - shift - FAINT[dtype] * math.log(2)).exp()
+    exact = (logits - shift - EXP_SCALE_BITS[dtype] * math.log(2)).exp()
     assert exact.min() < 1e-9 * exact.max(), "a wide range"
     got = exp_product(x, weight, shift)
     assert got.dtype == dtype
@@ -118,7 +118,7 @@ def taken(x: torch.Tensor, weight: torch.Tensor) -> bool:
     return bool(kernel.called)
 
 
-def test_only_float32_on_the_cpu_is_taken(monkeypatch):
+def test_onednn_is_chosen_for_float32_on_the_cpu_only(monkeypatch):
     x, weight, _ = drawn(4, 4, 4)
     assert taken(x, weight)
     assert not taken(x.double(), weight.double())
@@ -131,8 +131,24 @@ def test_only_float32_on_the_cpu_is_taken(monkeypatch):
         assert not taken(x, weight)
     finally:
         torch._C._set_mkldnn_enabled(True)
-    monkeypatch.setattr(products, "FEW", 65)
+    monkeypatch.setattr(products, "MIN_MACS", 65)
     assert not taken(x, weight), "small products are left to torch"
+
+
+@pytest.mark.unhooked
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace(_method)?. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("of_items", [False, True], ids=["linear", "product"])
+def test_traced_programs_contain_torchs_own_product(of_items):
+    """Neither oneDNN's operator nor the path for a single item: the program also takes more rows and more items."""
+    x, weight, _ = drawn(4, 4, 4)
+    if of_items:
+        item = weight[None]
+        program, more = torch.jit.trace(lambda a: product(a, item), x[None]), torch.randn(3, 4, 4)
+    else:
+        program, more = torch.jit.trace(lambda a: linear(a, weight, None), x), torch.randn(9, 4)
+    kinds = {node.kind() for node in program.graph.nodes()}
+    assert kinds == {"prim::Constant", *(("aten::mT", "aten::matmul") if of_items else ("aten::linear",))}
+    torch.testing.assert_close(program(more), more @ weight.t())
 
 
 @pytest.mark.unhooked

@@ -1,4 +1,4 @@
-"""Activation checkpointing changes memory and time, and nothing else: losses, gradients and statistics bit for bit."""
+"""Activation checkpointing changes memory and time only: losses, gradients and statistics are the same bit for bit."""
 
 import copy
 
@@ -16,7 +16,7 @@ from nlnet.zoo import create_model
 
 
 def pair(name, **options):
-    """A network and its checkpointing copy; no γ or W_z is zero, so that every branch matters."""
+    """A network and a copy with checkpointing; no γ or W_z is zero, so that every branch adds something."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=5, variant="8x8", **options).train()
     for parameter in model.parameters():
@@ -29,7 +29,7 @@ def pair(name, **options):
 
 
 def losses(network, steps=2):
-    """Losses of forward and backward passes with seeded clips and dropout; gradients add up."""
+    """Losses of forward and backward passes with seeded clips and dropout; gradients accumulate."""
     values = []
     for step in range(steps):
         torch.manual_seed(step)
@@ -86,8 +86,8 @@ def test_bfloat16_too():
     assert_equal(model, other)
 
 
-def test_less_is_kept():
-    """What autograd keeps outside the recomputed parts is a fraction."""
+def test_autograd_saves_less():
+    """With checkpointing it saves less than half as many bytes in the forward pass."""
     kept = []
     for network in pair("i3d_mini_nl1"):
         saved = {}
@@ -144,7 +144,7 @@ def test_a_run_with_checkpointing_ends_with_the_same_weights(color_videos, tmp_p
 
 @pytest.fixture
 def process_group():
-    """A group of this process alone; two real processes run in test_distributed.py."""
+    """A process group of one process; test_distributed.py runs two."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()

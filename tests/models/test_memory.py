@@ -1,10 +1,10 @@
-"""Memory of a training clip: what a real forward pass saves, and the closed form of a small local network."""
+"""Memory of a training clip: the bytes that a real forward pass saves, and the closed form of a small local network."""
 
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from nlnet.models.flops import Skeleton
+from nlnet.models.flops import ShapesOnly
 from nlnet.models.memory import activation_memory
 from nlnet.zoo import create_model
 
@@ -14,13 +14,13 @@ CLIP = (8, 32, 32)
 def really_saved(model, clip):
     """Bytes of the storages that a forward pass on real numbers saves, parameters and buffers left out."""
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    saved, alive = {}, []
+    saved, tensors = {}, []
 
     def keep(tensor):
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             saved[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
+            tensors.append(tensor)
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -41,12 +41,12 @@ def really_saved(model, clip):
         ("i3d_mini_nl1", {"norm": "group", "nonlocal_norm": "layer", "algorithm": "tiled"}),
     ],
 )
-def test_counted_bytes_are_those_that_a_real_pass_saves(name, options):
-    with Skeleton():
-        skeleton = create_model(name, variant="8x8", num_classes=5, **options)
+def test_counted_bytes_are_those_that_a_real_forward_pass_saves(name, options):
+    with ShapesOnly():
+        on_meta = create_model(name, variant="8x8", num_classes=5, **options)
     real = create_model(name, variant="8x8", num_classes=5, **options)
     expected = really_saved(real.train(), CLIP)
-    assert activation_memory(skeleton, CLIP).kept == expected
+    assert activation_memory(on_meta, CLIP).kept == expected
     assert activation_memory(real, CLIP).kept == expected
 
 
@@ -54,7 +54,7 @@ def test_fused_attention_keeps_no_map():
     """θ, φ, g, y instead of y and the N×M weights (twice: the softmax's output is the product's input)."""
     kept = {}
     for algorithm in ("auto", "tiled", "definition"):
-        with Skeleton():
+        with ShapesOnly():
             model = create_model("i3d_mini_nl1", variant="8x8", algorithm=algorithm)
         kept[algorithm] = activation_memory(model, (8, 64, 64)).kept
         assert [m.algorithm for m in model.modules() if hasattr(m, "algorithm")] == [algorithm]
@@ -84,7 +84,7 @@ def test_the_closed_form_of_a_local_network():
     head = 4 * 256  # the input of fc
     clip = 4 * 3 * 8 * 32 * 32
     inputs = 4 * (16 * 8 * 49 + 64 * 4 * 49 + 128 * 4 * 16 + 128 * 4 * 16 + 256 * 4 * 4)
-    with Skeleton():
+    with ShapesOnly():
         model = create_model("c2d_mini", variant="8x8", dropout=0.0)
     memory = activation_memory(model, CLIP)
     # pool2 and res3 share the map between them, as do all neighbours: inputs that are no block's output add up
@@ -97,7 +97,7 @@ def test_the_closed_form_of_a_local_network():
 
 def test_checkpointing_keeps_less_than_all_and_more_than_nothing():
     for name in ("i3d_mini_nl1", "c2d_mini_rb1"):
-        with Skeleton():
+        with ShapesOnly():
             memory = activation_memory(create_model(name, variant="8x8"), CLIP)
         assert 0.25 * memory.kept < memory.checkpointed < 0.75 * memory.kept
 
@@ -106,9 +106,9 @@ def test_the_model_is_left_as_it_was():
     model = create_model("i3d_mini_nl1", variant="8x8").eval()
     model.checkpointing = True
     before = [(name, type(module), module.training) for name, module in model.named_modules()]
-    with Skeleton():
-        skeleton = create_model("i3d_mini_nl1", variant="8x8").eval()
-    for network in (model, skeleton):
+    with ShapesOnly():
+        on_meta = create_model("i3d_mini_nl1", variant="8x8").eval()
+    for network in (model, on_meta):
         network.checkpointing = True
         activation_memory(network, CLIP)
         assert [(n, type(m), m.training) for n, m in network.named_modules()] == before

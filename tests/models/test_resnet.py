@@ -65,7 +65,7 @@ def test_temporal_kernels(inflation, first, second, stem):
     assert model.conv1.kernel_size[0] == stem
 
 
-def test_the_stride_sits_on_the_3x3():
+def test_the_spatial_stride_is_on_the_3x3():
     block = VideoResNet(**SMALL).get_submodule("layer2.0")
     assert block.conv1.stride == (1, 1, 1)
     assert block.conv2.stride == (1, 2, 2)
@@ -127,7 +127,7 @@ def test_c2d_sees_no_order_within_a_pooled_pair():
     assert not torch.equal(i3d(x), i3d(x[:, :, [1, 0, 3, 2]]))
 
 
-def test_a_still_passes_the_temporal_pools():
+def test_a_clip_of_one_frame_is_not_pooled_in_time():
     pool = MaxPool((2, 3, 3), (2, 2, 2))
     x = torch.randn(1, 2, 1, 7, 7)
     assert torch.equal(pool(x), torch.nn.functional.max_pool2d(x[:, :, 0], 3, 2)[:, :, None])
@@ -145,7 +145,10 @@ def test_autocast_pools_in_the_precision_of_the_map():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"inflation": "3x1"}, "inflation: got '3x1', expected one of none, 3x1x1, 3x3x3"),
+        (
+            {"inflation": "3x1"},
+            "inflation: got '3x1', expected one of none, 3x1x1, 3x3x3; did you mean '3x1x1'",
+        ),
         ({"padding": "same"}, "padding: got 'same'"),
         ({"blocks": (1, 0)}, r"blocks: got \(1, 0\)"),
     ],
@@ -156,5 +159,7 @@ def test_bad_options(options, message):
 
 
 def test_a_clip_too_small_for_the_network():
-    with pytest.raises(ValueError, match=r"a clip of \(8, 4, 4\).*too small"):
+    with pytest.raises(
+        ValueError, match=r"a clip of \(8, 4, 4\).*too small for this network: .*take a larger crop"
+    ):
         window_of(VideoResNet(timing=TIMINGS["8x8"]), (8, 4, 4))

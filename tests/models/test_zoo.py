@@ -1,4 +1,4 @@
-"""Names, places and costs of the paper's networks: parameters and multiply-adds of the published table."""
+"""Names, block positions and costs of the paper's networks: parameters and multiply-adds of the published table."""
 
 import inspect
 
@@ -7,14 +7,15 @@ import torch
 
 from nlnet import NonLocalBlock, block_options, insert_nonlocal
 from nlnet.engine.config import ModelConfig
+from nlnet.errors import NlnetError
 from nlnet.insertion.insert import nonlocal_blocks
-from nlnet.models.flops import Skeleton, count
-from nlnet.models.names import PLACES, list_models, places
+from nlnet.models.flops import ShapesOnly, count
+from nlnet.models.names import BLOCK_POSITIONS, block_positions, list_models
 from nlnet.models.options import DEFAULTS, OPTIONS, NetworkOptions
 from nlnet.zoo import create_model
 
 # Parameters (M) and multiply-adds (10⁹) of the released architecture, 400 classes: 32×2 and 8×8 at 224, 8×8
-# at 256. Counted on paper from the stage table, independently of this code.
+# at 256. Computed by hand from the stage table, independently of this code.
 TABLE = {
     "c2d_r50": (24.328, 20.23, 19.29, 25.23),
     "i3d_r50": (28.043, 32.83, 28.11, 36.76),
@@ -31,7 +32,7 @@ TABLE = {
 
 
 def on_meta(name, **options):
-    with Skeleton():
+    with ShapesOnly():
         return create_model(name, **options)
 
 
@@ -232,16 +233,18 @@ def test_five_blocks_have_the_releases_parameters():
         ("r101", 10, [f"layer2.{n}" for n in (0, 1, 2, 3)] + [f"layer3.{n}" for n in (2, 6, 10, 14, 18, 22)]),
     ],
 )
-def test_places_of_the_release(scale, blocks, expected):
-    assert places(scale, blocks) == expected
+def test_block_positions_of_the_release(scale, blocks, expected):
+    assert block_positions(scale, blocks) == expected
 
 
 def test_a_single_block_of_the_shallow_study_network_follows_its_stage():
     stages = {"res2": "layer1.0", "res3": "layer2.1", "res4": "layer3.1", "res5": "layer4.0"}
-    assert {stage: places("mini20", 1, stage) for stage in stages} == {s: [at] for s, at in stages.items()}
-    assert places("mini20", 1) == ["layer2.1"]
-    assert places("mini20", 5) == ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1"]
-    assert places("mini", 1, "res4") == ["layer3.0"]
+    assert {stage: block_positions("mini20", 1, stage) for stage in stages} == {
+        s: [at] for s, at in stages.items()
+    }
+    assert block_positions("mini20", 1) == ["layer2.1"]
+    assert block_positions("mini20", 5) == ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1"]
+    assert block_positions("mini", 1, "res4") == ["layer3.0"]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +269,7 @@ def test_every_name_builds_with_its_number_of_blocks():
 
 @pytest.mark.parametrize("name", ["c2d_r50", "i3d_r101", "c2d_mini"])
 def test_the_control_matches_the_parameters(name):
-    """A residual block in a non-local block's place has as many weights, within 2 %."""
+    """A residual block has as many weights as the non-local block that it replaces, within 2 %."""
     number = 1 if "mini" in name else 5
     base = (
         count(on_meta(name), (8, 32, 32)).parameters
@@ -291,7 +294,7 @@ def test_added_blocks_start_as_the_identity(kind, training):
 
 @pytest.mark.parametrize("kind", ["nl1", "rb1"])
 def test_without_a_norm_that_trains_they_start_as_the_identity_too(kind):
-    """γ has nowhere to be zero: W_z, or the control's last convolution, is."""
+    """There is no γ to be zero: W_z, or the control's last convolution, is zero instead."""
     options = {"num_classes": 3, "variant": "8x8", "norm": "affine", "nonlocal_norm": "none"}
     plain = create_model("c2d_mini", **options).eval()
     model = create_model(f"c2d_mini_{kind}", **options, weights=plain.state_dict()).eval()
@@ -302,21 +305,34 @@ def test_without_a_norm_that_trains_they_start_as_the_identity_too(kind):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("i3d_r50_nl", {}, "unknown model 'i3d_r50_nl'; did you mean .*i3d_r50_nl1"),
-        ("resnet", {}, "unknown model 'resnet'"),
+        (
+            "i3d_r50_nl",
+            {},
+            "unknown model 'i3d_r50_nl'; did you mean .*'i3d_r50_nl1'.*`nlnet models` lists all names",
+        ),
+        ("zzz", {}, "unknown model 'zzz'. `nlnet models` lists all names"),
         ("i3d_mini_nl10", {}, "unknown model"),
-        ("c2d_r50", {"variant": "16x4"}, "variant: got '16x4', expected one of 32x2"),
+        ("c2d_r50", {"variant": "16x4"}, r"variant: got '16x4', expected one of 32x2, .*; did you mean"),
         ("c2d_r50_nl1", {"stage": "res6"}, "stage: got 'res6', expected one of res2, res3, res4, res5"),
-        ("c2d_r50_nl5", {"stage": "res4"}, "a stage can be chosen for one block only"),
-        ("c2d_r50_nl1", {"groups": 4}, "groups: got 4, but no block is in res3"),
+        (
+            "c2d_r50_nl5",
+            {"stage": "res4"},
+            "stage: got 'res4' with 5 blocks; a stage can be chosen for one block only, use `where`",
+        ),
+        (
+            "c2d_r50_nl5",
+            {"where": ["layer2.1"]},
+            r"where: got 1 positions \(layer2.1\), expected 5, the number of blocks in the network's name",
+        ),
+        ("c2d_r50_nl1", {"groups": 4}, "groups: got 4, but no block is in res3, .*; expected groups = 1"),
     ],
 )
 def test_bad_names_and_options(name, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(NlnetError, match=message):
         create_model(name, **options)
 
 
 def test_undefined_numbers_of_blocks():
-    assert ("mini", 10) not in PLACES
-    with pytest.raises(ValueError, match="mini network with 10 non-local blocks is not defined"):
-        places("mini", 10)
+    assert ("mini", 10) not in BLOCK_POSITIONS
+    with pytest.raises(ValueError, match="mini network with 10 non-local blocks is not defined, expected 1"):
+        block_positions("mini", 10)

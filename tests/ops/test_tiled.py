@@ -24,7 +24,7 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 @pytest.fixture(autouse=True)
 def every_size(monkeypatch):
-    monkeypatch.setattr(products, "FEW", 0)
+    monkeypatch.setattr(products, "MIN_MACS", 0)
 
 
 def drawn(
@@ -161,7 +161,7 @@ def test_what_is_taken_and_what_is_left():
     assert calls(inputs, tile=21) == 6, "three tiles of each item"
     assert not calls([x.double() for x in inputs])
     assert not calls([x.half() for x in inputs])
-    with mock.patch.object(products, "FEW", 1000):
+    with mock.patch.object(products, "MIN_MACS", 1000):
         assert not calls(inputs), "small products are left to torch"
     torch._C._set_mkldnn_enabled(False)
     try:

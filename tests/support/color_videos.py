@@ -1,4 +1,4 @@
-"""Small noise videos with a tint for a class."""
+"""Small noise videos whose colour tint is their class."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ COLORS = ("blue", "green", "red")
 
 
 def write_video(path: Path, frames: np.ndarray) -> None:
-    """H.264 in an .mp4; frames (T, H, W, 3) uint8."""
+    """Write (T, H, W, 3) uint8 frames as H.264 in an .mp4 file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)

@@ -1,4 +1,4 @@
-"""Runs, a video and a live explorer for the tests of the page and its server."""
+"""Runs, videos and a running explorer for the tests of the page and its server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ import torch
 import uvicorn
 from support.videos import write_video
 
+from nlnet.apps.explorer.access import LOOPBACK
 from nlnet.apps.explorer.command import listening
-from nlnet.apps.explorer.guard import LOOPBACK
 from nlnet.apps.explorer.server import create_app
 from nlnet.apps.explorer.session import Session, load_run
 from nlnet.apps.explorer.uploads import Uploads
@@ -26,7 +26,7 @@ CLASSES = ("juggling", "knitting", "rowing", "welding")
 
 
 def saved_run(directory: Path, *settings: str) -> Path:
-    """A run of an untrained miniature whose blocks do something: γ is drawn, not zero."""
+    """Write a run of a small untrained network whose blocks change their input: γ is random, not zero."""
     torch.manual_seed(1)
     config = override(
         Config(),
@@ -57,7 +57,7 @@ def saved_run(directory: Path, *settings: str) -> Path:
 
 
 def disc(number: int, height: int, width: int) -> np.ndarray:
-    """A pale disc that crosses a dark, faintly ruled frame."""
+    """A frame of a video in which a pale disc crosses a dark background with faint lines."""
     y, x = np.mgrid[:height, :width]
     frame = np.stack([40 + 20 * (x % 16 < 1), 44 + 20 * (y % 16 < 1), 60 + 0 * x], axis=-1).astype(np.uint8)
     inside = (y - height / 2 - 12 * np.sin(number / 5)) ** 2 + (x - 16 - 4 * number) ** 2 < 144
@@ -66,12 +66,13 @@ def disc(number: int, height: int, width: int) -> np.ndarray:
 
 
 def saved_video(path: Path, *, count: int = 24, size: tuple[int, int] = (72, 112)) -> Path:
+    """Write a video of `disc` with `count` frames."""
     return write_video(path, count, size=size, draw=disc, options={"crf": "12"})
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """An explorer that is being served."""
+    """A running explorer: its address, its session and its uploads."""
 
     url: str
     port: int
@@ -81,7 +82,7 @@ class Explorer:
 
 @contextmanager
 def serving(runs: list[Path], videos: list[Path], *, limit_bytes: int = 10**6) -> Iterator[Explorer]:
-    """The real server on a real socket, in a thread of this process."""
+    """Run the real server on a real socket, in a thread of this process."""
     device = torch.device("cpu")
     session = Session([load_run(run, run.name, "last", device) for run in runs], videos, device)
     with listening("127.0.0.1", 0) as listener, Uploads(limit_bytes) as uploads:

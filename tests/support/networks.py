@@ -1,10 +1,10 @@
-"""Networks with random weights everywhere."""
+"""Random weights for tests of networks."""
 
 import torch
 
 
 def randomised(model, seed=0):
-    """Random weights and statistics everywhere, so that no key can be missed unnoticed."""
+    """Fill all weights and statistics of a model with random values, so that a test notices a key that is lost."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
         if value.is_floating_point():

@@ -1,4 +1,4 @@
-"""Files that ask for more memory than they have, read in a process of their own."""
+"""Malicious weight files, read in a process of their own."""
 
 import json
 import os
@@ -7,11 +7,12 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 
-TOWER = b")" + b"".join(b"q" + bytes([k]) + b"h" + bytes([k]) + b"\x86" for k in range(60))
+# the opcodes of pairs nested sixty deep, each holding the pair below twice: 2^60 steps to hash
+NESTED_PAIRS = b")" + b"".join(b"q" + bytes([k]) + b"h" + bytes([k]) + b"\x86" for k in range(60))
 
 
 def measured(command, directory):
-    """What such a process printed before its end, or before a minute was over."""
+    """Name → (outcome, growth of memory in bytes), as the process `command` prints it within a minute."""
     try:
         done = subprocess.run(
             [*command, directory],

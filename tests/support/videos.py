@@ -1,4 +1,4 @@
-"""Small real video files for tests: every frame carries its number as eight black or white bars along its top."""
+"""Small encoded video files for tests: every frame shows its number as eight black or white bars along its top."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -10,8 +10,8 @@ import numpy as np
 HEIGHT, WIDTH = 48, 64
 
 
-def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A moving pattern under the bars of `number`, so that encoders find use for every kind of frame."""
+def numbered_frame(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """A frame with the bars of `number` above a moving pattern, for which encoders use I-, P- and B-frames."""
     y, x = np.mgrid[:height, :width]
     waves = [128 + 60 * np.sin((x + 3 * number) / 23 + k) * np.cos((y - 2 * number) / 17) for k in range(3)]
     frame = np.stack(waves, axis=-1).astype(np.uint8)
@@ -22,7 +22,7 @@ def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray
 
 
 def number_of(frame: np.ndarray) -> int:
-    """The number in a frame's bars, read at their middles."""
+    """The number in a frame's bars, read at the middle of each bar."""
     height, width = frame.shape[:2]
     return sum(
         int(frame[2 : height // 3 - 2, (2 * bit + 1) * width // 16].mean() > 128) << bit for bit in range(8)
@@ -40,9 +40,9 @@ def write_video(
     pix_fmt: str = "yuv420p",
     container: str | None = None,
     rotation: int | None = None,
-    draw: Callable[[int, int, int], np.ndarray] = picture,
+    draw: Callable[[int, int, int], np.ndarray] = numbered_frame,
 ) -> Path:
-    """`count` frames at 25 a second, or at the given times."""
+    """Write `count` frames at 25 frames per second, or at the times `stamps_ms`."""
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=25, options=options or {})
         stream.height, stream.width = size
@@ -69,7 +69,7 @@ def copy_packets(
     container: str | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """The packets of a video, some left out, all shifted in time, in a new file: nothing is encoded again."""
+    """Copy the packets that `keep` selects to a new file, shifted in time by `shift`, without encoding again."""
     with av.open(str(source)) as old, av.open(str(path), "w", format=container, options=options or {}) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for position, packet in enumerate(old.demux(video=0)):
@@ -80,9 +80,9 @@ def copy_packets(
 
 
 def write_packed_avi(path: Path, count: int) -> Path:
-    """An .avi whose packets hold a P-frame and the B-frame shown before it, each followed by a placeholder.
+    """Write an .avi whose packets hold a P-frame and the B-frame shown before it, each followed by a placeholder.
 
-    Many DivX and XviD files are stored so. `count` is odd: one I-frame, then pairs.
+    Many DivX and XviD files are packed like this. `count` is odd: one I-frame, then pairs.
     """
     encoder = av.CodecContext.create("mpeg4", "w")
     encoder.height, encoder.width, encoder.pix_fmt = HEIGHT, WIDTH, "yuv420p"
@@ -90,7 +90,7 @@ def write_packed_avi(path: Path, count: int) -> Path:
     encoder.options = {"bf": "1", "b_strategy": "0", "g": "10", "sc_threshold": "1000000000"}
     pieces = []
     for k in range(count):
-        frame = av.VideoFrame.from_ndarray(picture(k), format="rgb24").reformat(format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(numbered_frame(k), format="rgb24").reformat(format="yuv420p")
         frame.pts = k
         pieces += encoder.encode(frame)
     pieces += encoder.encode(None)
@@ -99,7 +99,7 @@ def write_packed_avi(path: Path, count: int) -> Path:
     packets = [(head[:group] + b"\x00\x00\x01\xb2DivX503b1393p" + head[group:], True)]
     for late, early in zip(pieces[1::2], pieces[2::2], strict=True):
         packets.append((bytes(late) + bytes(early), late.is_keyframe))
-        # a coded-as-nothing P picture: type 01, no whole second passed, marker, tick, marker, "not coded", padding
+        # an empty P-frame: type 01, no whole second passed, marker, tick, marker, "not coded", padding
         bits = f"0101{late.pts % 25:05b}1001111"
         packets.append((b"\x00\x00\x01\xb6" + int(bits, 2).to_bytes(2, "big"), False))
     with av.open(str(path), "w") as out:

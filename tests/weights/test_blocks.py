@@ -1,6 +1,6 @@
-"""Other projects' blocks: their formula and their keys, written out here from the facts, against what is read.
+"""Blocks of other projects: what is read computes the project's formula, and what is written has its keys.
 
-The facts: original.md §5.2 and the four projects' sources. Nothing here runs their code; random weights and
+Formulas and keys are written out here from the four projects' sources. Nothing here runs their code; random weights and
 statistics stand for a trained block, γ ≠ 0 among them.
 """
 
@@ -31,7 +31,7 @@ CASES = [
 
 
 def keys(project: str, norm: bool, pool: bool) -> dict[str, str]:
-    """Role → their key, without .weight and .bias."""
+    """Role → the project's key, without .weight and .bias."""
     inside = ".0" if pool else ""
     if project == "alexhex7":
         out = "W.0" if norm else "W"
@@ -46,7 +46,7 @@ def keys(project: str, norm: bool, pool: bool) -> dict[str, str]:
 
 
 def made(project: str, pairwise: str, ndim: int, norm: bool, pool: bool) -> dict[str, Tensor]:
-    """A random state dict in the project's layout."""
+    """A random state dict with the project's keys and shapes."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -70,7 +70,7 @@ def made(project: str, pairwise: str, ndim: int, norm: bool, pool: bool) -> dict
 
 
 def pooled(t: Tensor) -> Tensor:
-    """Max over pairs of positions in space (in time for 1-D), what is odd dropped."""
+    """Max over pairs of neighbours in space (in time for 1-D); the last of an odd number is dropped."""
     for axis in range(max(2, t.ndim - 2), t.ndim):
         even = t.narrow(axis, 0, t.shape[axis] // 2 * 2)
         t = even.unflatten(axis, (-1, 2)).amax(axis + 1)
@@ -80,7 +80,7 @@ def pooled(t: Tensor) -> Tensor:
 def answer(
     project: str, state: dict[str, Tensor], x: Tensor, pairwise: str, norm: bool, pool: bool, scale: float
 ) -> Tensor:
-    """z of the project's block in evaluation, by its formula over all pairs."""
+    """The output of the project's block in evaluation, by its formula over all pairs."""
     names = keys(project, norm, pool)
 
     def linear(role: str, t: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def sample(ndim: int) -> Tensor:
 
 
 def known(project: str, pairwise: str, norm: bool, pool: bool) -> dict[str, object]:
-    """The options and the source where keys do not say them."""
+    """Arguments of `read_block` for what the keys do not show."""
     options: dict[str, object] = {"pairwise": pairwise}
     if project in ("slowfast", "pytorchvideo"):
         options["subsample"] = pool
@@ -193,7 +193,7 @@ def arguments(draw: st.DrawFn) -> dict[str, object]:
 @settings(max_examples=150, deadline=None)
 @given(options=arguments(), project=st.sampled_from(("alexhex7", "mmcv", "slowfast", "pytorchvideo")))
 def test_what_is_written_means_the_same_there(options, project):
-    """A block is refused, or the project's formula on the written keys is the block's own answer."""
+    """Writing fails, or the project's formula with the written weights gives the output of the block."""
     block = NonLocalBlock(CHANNELS, **options).double().eval()
     for value in block.state_dict().values():
         if value.is_floating_point():
@@ -213,7 +213,7 @@ def test_what_is_written_means_the_same_there(options, project):
     torch.testing.assert_close(read_block(state, **again).build().eval()(x), block(x), rtol=1e-11, atol=1e-11)
 
 
-REFUSED = [
+LIMITS = [
     ("slowfast", {"ndim": 2, "convention": "released"}, "ndim 2"),
     ("slowfast", {"pairwise": "concatenation", "convention": "released"}, "pairwise concatenation"),
     ("mmcv", {"axis": "space", "convention": "mmcv"}, "axis space"),
@@ -229,14 +229,14 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("project", "options", "reason"), REFUSED)
+@pytest.mark.parametrize(("project", "options", "reason"), LIMITS)
 def test_a_block_that_the_project_cannot_express(project, options, reason):
     block = NonLocalBlock(**{"in_channels": CHANNELS, "inner_channels": INNER} | options)
-    with pytest.raises(WeightsError, match=f"has no such block: {reason}[^;]*$"):
+    with pytest.raises(WeightsError, match=f"cannot build this block: {reason}[^;]*$"):
         write_block(block, project)
 
 
-def test_what_keys_do_not_show_is_said():
+def test_assumed_options_are_marked():
     read = read_block(made("slowfast", "embedded_gaussian", 3, True, True))
     assert read.options == {
         "in_channels": CHANNELS,
@@ -289,7 +289,7 @@ def test_half_precision_stays_and_a_wider_norm_is_not_narrowed():
     assert torch.equal(read_block(state).build().norm.running_var, state["conv_out.bn.running_var"])
 
 
-def test_a_file_older_than_the_counter():
+def test_a_file_without_the_counter_of_batches():
     state = made("alexhex7", "embedded_gaussian", 3, True, True)
     del state["W.1.num_batches_tracked"]
     block = read_block(state).build()
@@ -299,20 +299,20 @@ def test_a_file_older_than_the_counter():
 
 def test_keys_of_no_block():
     with pytest.raises(
-        WeightsError, match=r"not a non-local block: got conv\.weight, expected those of AlexHex7"
+        WeightsError, match=r"not a non-local block: got conv\.weight, expected the keys of AlexHex7"
     ):
         read_block({"conv.weight": torch.zeros(1)})
     with pytest.raises(WeightsError, match=r"got no keys under 'nl\.', expected"):
         read_block(made("mmcv", "gaussian", 2, True, True), prefix="nl.")
 
 
-def test_keys_left_over_are_listed():
+def test_unexpected_keys_are_listed():
     state = made("mmcv", "embedded_gaussian", 2, True, True) | {"gate.weight": torch.zeros(1)}
-    with pytest.raises(WeightsError, match=r"block of mmcv.*\n  left over: gate\.weight$"):
+    with pytest.raises(WeightsError, match=r"block of mmcv.*\n  unexpected: gate\.weight$"):
         read_block(state)
 
 
-def test_keys_that_are_missing_are_listed():
+def test_missing_keys_are_listed():
     state = made("slowfast", "embedded_gaussian", 3, True, True)
     del state["bn.running_var"], state["conv_phi.bias"], state["conv_out.bias"]
     with pytest.raises(WeightsError, match=r"missing: conv_phi\.bias, conv_out\.bias, bn\.running_var$"):
@@ -321,24 +321,24 @@ def test_keys_that_are_missing_are_listed():
 
 def test_a_bias_that_the_project_does_not_have():
     state = made("mmcv", "dot_product", 2, True, True) | {"conv_out.conv.bias": torch.zeros(CHANNELS)}
-    with pytest.raises(WeightsError, match=r"left over: conv_out\.conv\.bias$"):
+    with pytest.raises(WeightsError, match=r"unexpected: conv_out\.conv\.bias$"):
         read_block(state)
 
 
 def test_a_norm_without_statistics_is_not_taken_for_one_with():
-    """mmcv with GN has conv_out.gn: no batch norm, and not to be dropped."""
+    """mmcv's group norm has the keys conv_out.gn: it is not read as a batch norm, and not dropped."""
     state = made("mmcv", "embedded_gaussian", 2, False, True)
     state |= {"conv_out.gn.weight": torch.ones(CHANNELS), "conv_out.gn.bias": torch.zeros(CHANNELS)}
-    with pytest.raises(WeightsError, match=r"left over: conv_out\.gn\.weight, conv_out\.gn\.bias"):
+    with pytest.raises(WeightsError, match=r"unexpected: conv_out\.gn\.weight, conv_out\.gn\.bias"):
         read_block(state)
 
 
-def test_numbers_that_no_block_has():
+def test_values_that_no_block_has():
     state = NonLocalBlock(8, 4, norm="none", out_bias=True, convention="released").state_dict()
     theirs = {f"conv_{name}": value for name, value in state.items()}
     theirs = {name.replace("conv_W_z", "conv_out"): value for name, value in theirs.items()}
     assert read_block(theirs).source == "slowfast"
-    with pytest.raises(WeightsError, match=r"'conv_g.bias' of shape \(4,\) holds values that are not finite"):
+    with pytest.raises(WeightsError, match=r"'conv_g.bias' of shape \(4,\) has NaN or infinite values"):
         read_block(theirs | {"conv_g.bias": torch.full((4,), math.inf)})
     with pytest.raises(WeightsError, match=r"'conv_phi.bias' .* got torch.int64, expected a floating-point"):
         read_block(theirs | {"conv_phi.bias": torch.zeros(4, dtype=torch.int64)})
@@ -373,14 +373,16 @@ def test_a_block_without_g():
 )
 def test_a_pairwise_that_the_keys_contradict(pairwise, claimed):
     with pytest.raises(
-        WeightsError, match=f"pairwise: got '{claimed}', but the keys are those of .*{pairwise}"
+        WeightsError, match=f"pairwise: got '{claimed}', but the state dict is of .*{pairwise}"
     ):
         read_block(made("alexhex7", pairwise, 2, True, True), options={"pairwise": claimed})
 
 
 @pytest.mark.parametrize(("pool", "message"), [(True, "pools its keys"), (False, "does not pool its keys")])
 def test_a_pooling_that_the_keys_contradict(pool, message):
-    with pytest.raises(WeightsError, match=f"subsample: got {not pool}, but by its keys the block {message}"):
+    with pytest.raises(
+        WeightsError, match=f"subsample: got {not pool}, but the state dict is of a block that {message}"
+    ):
         read_block(made("mmcv", "dot_product", 2, True, pool), options={"subsample": not pool})
 
 

@@ -1,4 +1,4 @@
-"""Loading by name: the law of inflation, and nothing dropped in silence."""
+"""Loading weights by name: inflation keeps the 2-D network's response, and no key is dropped silently."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_what_cannot_inflate(shape):
 
 @pytest.mark.parametrize("name", ["c2d_mini", "i3d_mini", "i3d333_mini", "i3d_r50"])
 def test_a_repeated_frame_gives_the_2d_networks_features(name):
-    """Away from the zero padding at both ends of time, an inflated network sees a still as the 2-D one does."""
+    """On a repeated frame, away from the padding in time, an inflated network has the 2-D network's features."""
     torch.manual_seed(0)
     flat = randomised(create_model(name.replace("i3d333", "c2d").replace("i3d", "c2d"), variant="8x8")).eval()
     video = create_model(name, variant="8x8", weights=image_net_style(flat)).eval()
@@ -44,8 +44,8 @@ def test_a_repeated_frame_gives_the_2d_networks_features(name):
     torch.testing.assert_close(features[:, :, middle], expected[:, :, 0], rtol=1e-4, atol=1e-4)
 
 
-def reach(model, frames):
-    """For each last-map frame, the range of input frames that its value depends on, by walking the kernels back."""
+def receptive_fields(model, frames):
+    """(first, last) input frame in the receptive field of each frame of the last map, from kernels and strides."""
     kernels = [(model.conv1.kernel_size[0], model.conv1.stride[0], model.conv1.padding[0])]
     kernels += [(model.pool1.kernel[0], model.pool1.stride[0], model.pool1.padding[0])]
     for stage in model.stages:
@@ -68,14 +68,14 @@ def reach(model, frames):
 @pytest.mark.parametrize("variant", ["8x8", "32x2"])
 @pytest.mark.parametrize("name", ["c2d_mini", "i3d_mini", "i3d333_mini", "i3d_mini_nl1"])
 def test_logits_of_a_repeated_frame_are_the_2d_networks_exactly_where_no_padding_is_seen(name, variant):
-    """A window's logits equal the 2-D network's if and only if its reach lies inside the clip.
+    """A window's logits equal the 2-D network's if and only if its receptive field lies inside the clip.
 
-    C2D looks at nothing beside a frame, so all its logits are equal. An I3D sees the zeros that pad time in every
-    window whose reach sticks out; there they differ.
+    C2D sees one frame at a time, so all its logits are equal. An I3D sees the zeros that pad time in every
+    window whose receptive field reaches past an end; there they differ.
     """
     torch.manual_seed(0)
     flat = randomised(create_model("c2d_mini", variant="8x8")).eval()
-    for key, value in flat.state_dict().items():  # lively enough that padding is felt at the end
+    for key, value in flat.state_dict().items():  # large enough weights that the padding changes the logits
         if ".bn" in key and key.endswith("weight"):
             value.add_(1)
         elif value.ndim > 1:
@@ -92,7 +92,7 @@ def test_logits_of_a_repeated_frame_are_the_2d_networks_exactly_where_no_padding
         height, width = video.features(clip).shape[-2:]
         logits = video.dense_logits(clip, (1, height, width))[0, :, :, 0, 0].T
         whole = video(clip)
-    inside = [first >= 0 and last < frames for first, last in reach(video, frames)]
+    inside = [first >= 0 and last < frames for first, last in receptive_fields(video, frames)]
     equal = [torch.allclose(row, expected[0], rtol=1e-10, atol=0) for row in logits]
     assert equal == inside
     assert any(inside)
@@ -115,7 +115,7 @@ def test_image_net_keys_load_with_a_new_classifier():
     assert all(".nonlocal_block." in key for key in report.missing)
 
 
-def test_leftovers_on_either_side_are_named_and_nothing_is_loaded():
+def test_keys_left_over_are_named_and_nothing_is_loaded():
     model = create_model("c2d_mini", variant="8x8")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     weights = {k: v + 1 for k, v in before.items()}
@@ -125,9 +125,9 @@ def test_leftovers_on_either_side_are_named_and_nothing_is_loaded():
     with pytest.raises(WeightsError) as caught:
         load_weights(model, weights)
     message = str(caught.value)
-    assert "the model has, the weights have not: layer2.1.bn2.weight" in message
-    assert "the weights have, the model has not: head.extra" in message
-    assert "of another shape: fc.weight (3, 3) → (400, 256)" in message
+    assert "only in the model: layer2.1.bn2.weight" in message
+    assert "only in the weights: head.extra" in message
+    assert "of another shape (weights → model): fc.weight (3, 3) → (400, 256)" in message
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
@@ -141,7 +141,7 @@ def block_keys(weights):
 
 
 def test_a_block_is_fresh_only_as_a_whole():
-    """A block without its norm keeps γ = 0: it would load and be switched off."""
+    """A block whose norm is missing would keep the initial γ = 0 and be switched off."""
     model = create_model("c2d_mini_nl1", variant="8x8")
     whole = randomised(create_model("c2d_mini_nl1", variant="8x8")).state_dict()
     fresh = {"may_miss": ("fc.*", "*.nonlocal_block.*"), "may_drop": ("fc.*",)}
@@ -150,13 +150,13 @@ def test_a_block_is_fresh_only_as_a_whole():
     for part in ("norm.", "theta.", "W_z.bias"):
         half = {key: value for key, value in whole.items() if f"nonlocal_block.{part}" not in key}
         with pytest.raises(
-            WeightsError, match=rf"the weights have not: layer2\.1\.nonlocal_block\.{part}"
+            WeightsError, match=rf"only in the model: layer2\.1\.nonlocal_block\.{part}"
         ) as caught:
             load_weights(model, half, **fresh)
-        assert "fresh only as a whole" in str(caught.value)
+        assert "keeps its initial values only if all of its keys are missing" in str(caught.value)
 
 
-def test_another_shape_is_no_fresh_start_outside_the_classifier():
+def test_another_shape_is_an_error_outside_the_classifier():
     model = create_model("c2d_mini_nl1", variant="8x8")
     narrow = randomised(create_model("c2d_mini_nl1", variant="8x8")).state_dict()
     for part in ("theta", "phi", "g"):
@@ -166,10 +166,10 @@ def test_another_shape_is_no_fresh_start_outside_the_classifier():
             ][:32]
     key = "layer2.1.nonlocal_block.W_z.weight"
     narrow[key] = narrow[key][:, :32]
-    with pytest.raises(WeightsError, match=r"of another shape: .*layer2\.1\.nonlocal_block\.W_z\.weight"):
+    with pytest.raises(WeightsError, match=r"of another shape .*: .*layer2\.1\.nonlocal_block\.W_z\.weight"):
         load_weights(model, narrow, may_miss=("fc.*", "*.nonlocal_block.*"), may_drop=("fc.*",))
     half = narrow | {"fc.weight": torch.zeros(400, 9)}  # its bias has the right shape
-    with pytest.raises(WeightsError, match=r"of another shape: .*fc\.weight"):
+    with pytest.raises(WeightsError, match=r"of another shape .*: .*fc\.weight"):
         load_weights(
             create_model("c2d_mini", variant="8x8"),
             half,
@@ -182,5 +182,7 @@ def test_kernels_of_one_plane_beside_kernels_of_several():
     """An I3D that inflates other blocks than ours is another network; a C2D inflates as a whole."""
     state = randomised(create_model("i3d_mini", variant="8x8")).state_dict()
     state["layer2.0.conv1.weight"] = state["layer2.0.conv1.weight"].sum(2, keepdim=True)
-    with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight has one plane .* conv1\.weight has 5"):
+    with pytest.raises(
+        WeightsError, match=r"layer2\.0\.conv1\.weight has 1 temporal plane .* conv1\.weight has 5"
+    ):
         load_weights(create_model("i3d_mini", variant="8x8"), state)

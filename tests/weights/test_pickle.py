@@ -1,4 +1,4 @@
-"""Caffe2 pickles: what real files use is read exactly; everything else is refused before it costs anything."""
+"""Caffe2 pickles: real files are read exactly, and malicious ones refused before they take memory or time."""
 
 import json
 import pickle
@@ -14,12 +14,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.untrusted import TOWER, measured
+from support.untrusted import NESTED_PAIRS, measured
 
 from nlnet.weights.formats import pickle as pickles
 from nlnet.weights.formats.caffe2 import read_blobs, write_blobs
 from nlnet.weights.formats.pickle import encode
-from nlnet.weights.formats.untrusted import Refused
+from nlnet.weights.formats.untrusted import UnsafeFileError
 
 # Python 2's cPickle (protocol 2) of {"blobs": {"w": numpy.array([[1, 2]], "f4"), "model_iter": 7}}, by hand:
 # str is SHORT_BINSTRING (U), the array's bytes are a str, too.
@@ -40,12 +40,12 @@ def elements(code: bytes = b"f4", state: bytes = STATE) -> bytes:
 
 
 def array(shape: bytes, dtype: bytes, data: bytes) -> bytes:
-    """{"w": an array with those claims}."""
+    """The pickle of {"w": array} whose array claims this shape, dtype and data."""
     return b"\x80\x02}U\x01w" + RECONSTRUCT + b"(K\x01" + shape + dtype + b"\x89" + data + b"tbs."
 
 
 def hundredfold() -> bytes:
-    """A hundred arrays of a million bytes, all of them the first one's: two bytes of pickle each."""
+    """The pickle of a hundred arrays that all have the same million bytes as data."""
     many = b"\x80\x02}("
     for place in range(100):
         data = b"T" + struct.pack("<i", 10**6) + bytes(10**6) + b"q\x07" if place == 0 else b"h\x07"
@@ -123,13 +123,15 @@ FOREIGN = {
     "global numpy.load": b"cnumpy\nload\nU\x01x\x85R.",
     "global numpy.core.multiarray.fromstring": b"cnumpy.core.multiarray\nfromstring\n.",
     "unregistered extension code 1": b"\x80\x02\x82\x01.",  # EXT1
-    "bytes of something else": b"c__builtin__\nbytes\nI9\n\x85R.",
+    r"calls bytes\(\) with an argument": b"c__builtin__\nbytes\nI9\n\x85R.",
 }
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_foreign_globals_are_refused_by_name(tmp_path, name):
-    with pytest.raises(Refused, match=rf"x\.pkl: not a Caffe2 weight file that can be read safely: .*{name}"):
+    with pytest.raises(
+        UnsafeFileError, match=rf"x\.pkl: not a Caffe2 weight file that can be read safely: .*{name}"
+    ):
         blobs(tmp_path, FOREIGN[name])
 
 
@@ -138,9 +140,12 @@ BOMBS = {
         array(b"(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ft", elements(), b"U\x04abcd"),
         "claims an array of shape",
     ),
-    "negative": (array(b"(J\xff\xff\xff\xfft", elements(), b"U\x04abcd"), "expected up to 8 sizes"),
-    "many axes": (array(b"(" + b"K\x01" * 9 + b"t", elements(), b"U\x04abcd"), "expected up to 8 sizes"),
-    "shape that is text": (array(b"U\x01x", elements(), b"U\x04abcd"), "expected up to 8 sizes"),
+    "negative": (array(b"(J\xff\xff\xff\xfft", elements(), b"U\x04abcd"), "expected up to 8 sizes below"),
+    "many axes": (
+        array(b"(" + b"K\x01" * 9 + b"t", elements(), b"U\x04abcd"),
+        "expected up to 8 sizes below",
+    ),
+    "shape that is text": (array(b"U\x01x", elements(), b"U\x04abcd"), "expected up to 8 sizes below"),
     "objects": (array(b"(K\x01t", elements(b"O8"), b"(Nl"), "of type 'O8', expected one of f2"),
     "void": (array(b"(K\x01t", elements(b"V4"), b"U\x04abcd"), "of type 'V4'"),
     "shape of shapes": (
@@ -149,7 +154,7 @@ BOMBS = {
             elements(),
             b"U\x04abcd",
         ),
-        "expected up to 8 sizes",
+        "expected up to 8 sizes below",
     ),
     "no latin-1": (array(b"K\x01\x85", elements(b"u1"), b"X\x02\0\0\0\xc4\x80"), "can't encode"),
     "no dtype": (array(b"(K\x01t", b"U\x02f4", b"U\x04abcd"), "of type 'f4'"),
@@ -163,8 +168,8 @@ BOMBS = {
     ),
     "data that is no data": (array(b"(K\x01t", elements(), b"]"), "whose data is list"),
     "no state": (b"\x80\x02}U\x01w" + RECONSTRUCT + b"s.", "the blob 'w' is a NoneType"),
-    "memo": (b"\x80\x02}r\xff\xff\xff\x7f.", "claims memo place 2,147,483,647"),
-    "text memo": (b"}p99999999999\n.", "claims memo place"),
+    "memo": (b"\x80\x02}r\xff\xff\xff\x7f.", "claims memo index 2,147,483,647"),
+    "text memo": (b"}p99999999999\n.", "claims memo index"),
     "frame": (
         b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"}.",
         "claims a frame of 1,099,511,627,776 bytes",
@@ -176,46 +181,57 @@ BOMBS = {
     "open string": (b"S'abc", "cut short"),
     "open global": (b"cnumpy\nndarr", "cut short"),
     "memo that is no number": (b"}pone\n.", "cut short or damaged"),
-    "unknown opcode": (b"\x80\x02\xff.", "byte 2 is no pickle opcode"),
+    "unknown opcode": (b"\x80\x02\xff.", "byte 2 is not a pickle opcode"),
     "attributes of a global": (b"cnumpy\ndtype\n}U\x04codeU\x01xsb.", "sets the attributes of a global"),
-    "an array of a type": (b"cnumpy\nndarray\n)R.", "makes an array of a type"),
-    "outside objects": (b"U\x01xQ.", "refers to objects outside itself"),
+    "an array of a type": (b"cnumpy\nndarray\n)R.", r"calls numpy\.ndarray, which weight files never do"),
+    "outside objects": (b"U\x01xQ.", "refers to an object outside the pickle"),
     "another encoding": (b"c_codecs\nencode\nU\x01xU\x04zlib\x86R.", "encodes bytes as 'zlib'"),
     "empty": (b"", "is empty"),
     "end": (b"\x80\x02}", "cut short"),
     "stack": (b"\x80\x02R.", "is damaged"),
-    "a list": (b"].", "holds a list, expected blobs by name"),
-    "numbers as names": (b"}K\x01K\x02s.", "expected blobs by name"),
+    "a list": (b"].", "holds a list, expected a dictionary of blobs by name"),
+    "numbers as names": (b"}K\x01K\x02s.", "expected a dictionary of blobs by name"),
     "itself": (b"]q\x01h\x01a.", "holds a list"),
-    # sixty pairs, each of the one before twice: a hash of it takes 2^60 steps
-    "tuple as key": (b"}" + TOWER + b"K\x01s.", "a tuple as a key"),
-    "tuple as key from the memo": (b"}" + TOWER + b"q\x7f0h\x7fK\x01s.", "a tuple as a key"),
-    "tuple as key, copied": (b"}" + TOWER + b"2K\x01s.", "a tuple as a key"),
-    "tuples as keys": (b"}(U\x01aK\x01" + TOWER + b"K\x01u.", "a tuple as a key"),
-    "tuples as a dictionary's keys": (b"(U\x01aK\x01" + TOWER + b"K\x01d.", "a tuple as a key"),
-    "tuples in a set": (b"\x8f(" + TOWER + b"\x90.", "a tuple as a key"),
-    "tuples in a frozen set": (b"(" + TOWER + b"\x91.", "a tuple as a key"),
+    # pairs nested sixty deep, each holding the pair below twice: to hash them takes 2^60 steps
+    "tuple as key": (b"}" + NESTED_PAIRS + b"K\x01s.", "a tuple as a dictionary key or set member"),
+    "tuple as key from the memo": (
+        b"}" + NESTED_PAIRS + b"q\x7f0h\x7fK\x01s.",
+        "a tuple as a dictionary key or set member",
+    ),
+    "tuple as key, copied": (b"}" + NESTED_PAIRS + b"2K\x01s.", "a tuple as a dictionary key or set member"),
+    "tuples as keys": (
+        b"}(U\x01aK\x01" + NESTED_PAIRS + b"K\x01u.",
+        "a tuple as a dictionary key or set member",
+    ),
+    "tuples as a dictionary's keys": (
+        b"(U\x01aK\x01" + NESTED_PAIRS + b"K\x01d.",
+        "a tuple as a dictionary key or set member",
+    ),
+    "tuples in a set": (b"\x8f(" + NESTED_PAIRS + b"\x90.", "a tuple as a dictionary key or set member"),
+    "tuples in a frozen set": (b"(" + NESTED_PAIRS + b"\x91.", "a tuple as a dictionary key or set member"),
     "tuple as key of an ordered dictionary": (
-        b"ccollections\nOrderedDict\n(](]" + TOWER + b"aK\x01aetR.",
-        "makes a dictionary of .*, expected a list of pairs",
+        b"ccollections\nOrderedDict\n(](]" + NESTED_PAIRS + b"aK\x01aetR.",
+        "builds a dictionary from .*, expected a list of pairs",
     ),
     "tuple as code": (
-        array(b"(K\x01t", b"cnumpy\ndtype\n" + TOWER + b"K\x00K\x01\x87R(" + STATE + b"tb", b"U\x04abcd"),
+        array(
+            b"(K\x01t", b"cnumpy\ndtype\n" + NESTED_PAIRS + b"K\x00K\x01\x87R(" + STATE + b"tb", b"U\x04abcd"
+        ),
         r"of type \(\(.*, expected one of f2",
     ),
     "long number": (
         array(
             b"(" + (b"\x8b" + struct.pack("<i", 10**5) + b"\x7f" * 10**5) * 8 + b"t", elements(), b"U\x04abcd"
         ),
-        "a number of 100,000 bytes",
+        "an integer of 100,000 bytes, expected at most 16",
     ),
     "nothing, enormous": (
         array(b"(K\x00\x8a\x09" + (2**63).to_bytes(9, "little") + b"t", elements(), b"U\x00"),
-        "expected up to 8 sizes",
+        "expected up to 8 sizes below",
     ),
     "nothing of much": (
         array(b"(K\x00" + b"J\xff\xff\xff\x7f" * 3 + b"t", elements(), b"U\x00"),
-        "expected up to 8 sizes",
+        "expected up to 8 sizes below",
     ),
     "same data a hundred times": (
         HUNDRED,
@@ -225,9 +241,9 @@ BOMBS = {
 
 
 def measure():
-    """What became of each bomb in this process, and by how many bytes it made the process larger than ever before.
+    """Read each bomb in this process, and print the outcome and by how many bytes the process grew.
 
-    No more than 256 MiB of addresses can be taken besides what is there.
+    The process may take no more than 256 MiB of further addresses.
     """
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     path = Path(sys.argv[1]) / "x.pkl"
@@ -249,7 +265,7 @@ def measure():
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """`measure` in a process of its own: torch's memory is not in `tracemalloc`, and a reader that hangs is ended."""
+    """The output of `measure` in its own process: tracemalloc misses torch's memory, and a reader may hang."""
     command = [sys.executable, "-c", "import test_pickle; test_pickle.measure()"]
     return measured(command, tmp_path_factory.mktemp("bombs"))
 
@@ -258,22 +274,22 @@ def outcomes(tmp_path_factory):
 def test_bombs_are_refused_before_memory_is_taken(outcomes, name):
     assert name in outcomes, "reading it did not end"
     outcome, grown = outcomes[name]
-    assert re.search("^Refused: .*" + BOMBS[name][1], outcome), outcome
+    assert re.search("^UnsafeFileError: .*" + BOMBS[name][1], outcome), outcome
     assert grown < 16e6, f"{grown:,} bytes for a file of {len(BOMBS[name][0]):,}"
 
 
-def test_what_is_no_weight_file(tmp_path):
-    """Pointers of Git LFS and pages of errors are saved under the names of weights."""
-    with pytest.raises(Refused, match=r"it begins with b'version https://', as no weight file does"):
+def test_files_that_are_not_weights(tmp_path):
+    """A pointer of Git LFS or an HTML error page is often saved under the name of a weight file."""
+    with pytest.raises(UnsafeFileError, match=r"it begins with b'version https://', so it is not a pickle"):
         blobs(tmp_path, b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(Refused, match="/dev/null: is no plain file"):
+    with pytest.raises(UnsafeFileError, match="/dev/null: .* it is not a regular file"):
         read_blobs(Path("/dev/null"))
 
 
 def test_too_many_opcodes(tmp_path, monkeypatch):
     monkeypatch.setattr(pickles, "MAX_OPCODES", 100)
     assert blobs(tmp_path, b"}" * 99 + b".") == {}
-    with pytest.raises(Refused, match="more than 100 opcodes"):
+    with pytest.raises(UnsafeFileError, match="more than 100 opcodes"):
         blobs(tmp_path, b"}" * 100 + b".")
 
 
@@ -281,7 +297,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
     write_blobs(tmp_path / "whole.pkl", {"a_w": torch.randn(3, 2), "b": 1}, nested=True)
     whole = (tmp_path / "whole.pkl").read_bytes()
     for length in range(0, len(whole), 3):
-        with pytest.raises(Refused):
+        with pytest.raises(UnsafeFileError):
             blobs(tmp_path, whole[:length])
 
 
@@ -293,16 +309,16 @@ def test_a_damaged_file_is_read_or_refused_but_nothing_else(tmp_path_factory, pl
     damaged[(place * 7 + 3) % len(damaged)] ^= other
     try:
         read = blobs(tmp_path_factory.mktemp("d"), bytes(damaged))
-    except Refused:
+    except UnsafeFileError:
         return
     assert isinstance(read, dict)
 
 
 def test_only_latin1_encodes():
     assert encode("\xff\x00", "latin1") == "\xff\x00"  # the arrays' data are read from it as latin-1
-    with pytest.raises(Refused, match="utf-16"):
+    with pytest.raises(UnsafeFileError, match="utf-16"):
         encode("x", "utf-16")
-    with pytest.raises(Refused, match="expected latin1"):
+    with pytest.raises(UnsafeFileError, match="expected latin1"):
         encode(3, "latin1")
 
 
@@ -317,9 +333,11 @@ def test_python_2s_ordered_dictionaries(tmp_path):
     once = b"ccollections\nOrderedDict\n(](](U\x01aK\x01e](U\x01bK\x02eetR"
     assert blobs(tmp_path, once + b".") == {"a": 1, "b": 2}
     call = b"ccollections\nOrderedDict\nh\x01\x85R"
-    with pytest.raises(Refused, match="expected a list of pairs"):  # the list comes again, from the memo
+    with pytest.raises(
+        UnsafeFileError, match="expected a list of pairs"
+    ):  # the list comes again, from the memo
         blobs(tmp_path, b"](](U\x01aK\x01eeq\x01" + call + call + b".")
-    with pytest.raises(Refused, match="makes a dictionary of .*, expected a list of pairs"):
+    with pytest.raises(UnsafeFileError, match="builds a dictionary from .*, expected a list of pairs"):
         blobs(tmp_path, b"ccollections\nOrderedDict\n}\x85R.")
 
 

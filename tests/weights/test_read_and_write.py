@@ -1,4 +1,4 @@
-"""Weight files of other projects: recognised, complete, and the same function on both sides.
+"""Weight files of other projects: recognised by their keys, every key accounted for, the function kept.
 
 The names are built here from the release's naming rules and from the projects' own code, not from the key maps.
 """
@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from nlnet.compatibility import differences
 from nlnet.errors import WeightsError
 from nlnet.insertion.insert import insert_nonlocal, nonlocal_blocks
-from nlnet.models.flops import Skeleton
+from nlnet.models.flops import ShapesOnly
 from nlnet.models.resnet import Timing, VideoResNet
 from nlnet.weights.architecture import architecture_of
 from nlnet.weights.keymap import KeyMap
+from nlnet.weights.projects import PROJECTS
 from nlnet.weights.projects.slowfast import slowfast_options
-from nlnet.weights.projects.table import SOURCES
 from nlnet.weights.read import read_weights
 from nlnet.weights.write import write_weights
 from nlnet.zoo import create_model, network_of
@@ -68,8 +68,8 @@ def release(depth, *, blocks=False, affine=False, flat=False, classes=400):
     return weights | {f"{name}_momentum": shape for name, shape in trained.items()} | {"lr": ()}
 
 
-def on_paper(shapes):
-    """Tensors of those shapes without memory, and the counter."""
+def meta_tensors(shapes):
+    """Meta tensors of these shapes, and the counter."""
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()} | {
         "model_iter": 400_000
     }
@@ -86,11 +86,11 @@ KINDS = [  # depth, blocks, affine, blobs (counted from the release's code)
 
 
 @pytest.mark.parametrize(("depth", "blocks", "affine", "count"), KINDS)
-def test_every_kind_of_the_release_loads_with_nothing_left_over(depth, blocks, affine, count):
-    file = on_paper(release(depth, blocks=blocks, affine=affine))
+def test_every_kind_of_file_of_the_release_loads_without_a_key_left_over(depth, blocks, affine, count):
+    file = meta_tensors(release(depth, blocks=blocks, affine=affine))
     assert len(file) == count
     weights = read_weights(file)
-    with Skeleton():
+    with ShapesOnly():
         model, report = network_of(weights)
     assert weights.source == "caffe2"
     assert not weights.unmatched
@@ -112,22 +112,20 @@ def test_every_kind_of_the_release_loads_with_nothing_left_over(depth, blocks, a
 
 
 def test_a_blob_too_many_or_too_few_is_named():
-    file = on_paper(release(50))
+    file = meta_tensors(release(50))
     file["res9_0_branch2b_w"] = file.pop("res2_0_branch2b_w")
     weights = read_weights(file)
     assert set(weights.unmatched) == {"res9_0_branch2b_w", "res2_0_branch2b_w_momentum"}
-    with Skeleton(), pytest.raises(WeightsError) as caught:
+    with ShapesOnly(), pytest.raises(WeightsError) as caught:
         network_of(weights)
-    assert "the model has, the weights have not: layer1.0.conv2.weight" in str(caught.value)
-    assert "the weights have, the model has not: res2_0_branch2b_w_momentum, res9_0_branch2b_w" in str(
-        caught.value
-    )
+    assert "only in the model: layer1.0.conv2.weight" in str(caught.value)
+    assert "only in the weights: res2_0_branch2b_w_momentum, res9_0_branch2b_w" in str(caught.value)
 
 
-def test_momentum_of_nothing_is_no_bookkeeping():
+def test_momentum_without_its_blob_is_not_bookkeeping():
     file = {"conv1_w": torch.zeros(1), "conv2_w_momentum": torch.zeros(1), "conv1_w_momentum": torch.zeros(1)}
-    assert not SOURCES["caffe2"].bookkeeping("conv2_w_momentum", file)
-    assert SOURCES["caffe2"].bookkeeping("conv1_w_momentum", file)
+    assert not PROJECTS["caffe2"].bookkeeping("conv2_w_momentum", file)
+    assert PROJECTS["caffe2"].bookkeeping("conv1_w_momentum", file)
 
 
 NAMES = {  # ours: the release's, PySlowFast's, PyTorchVideo's (with pool2), mmaction2's; from each project's code
@@ -198,20 +196,20 @@ NAMES = {  # ours: the release's, PySlowFast's, PyTorchVideo's (with pool2), mma
 @pytest.mark.parametrize("ours", NAMES)
 def test_names_are_the_projects_own(ours):
     for source, theirs in zip(("caffe2", "slowfast", "pytorchvideo", "mmaction2"), NAMES[ours], strict=True):
-        keymap = SOURCES[source].keymaps[0]
+        keymap = PROJECTS[source].keymaps[0]
         assert keymap.pairs.get(ours) == theirs
         assert theirs is None or keymap.ours[theirs] == ours
 
 
-def test_one_name_for_two_is_no_map():
-    with pytest.raises(ValueError, match="both 'a' and 'b' are 'x'"):
+def test_two_keys_with_one_counterpart_are_an_error():
+    with pytest.raises(ValueError, match="the keys 'a' and 'b' both map to 'x'"):
         KeyMap({"a": "x", "b": "x"})
-    with pytest.raises(WeightsError, match=r"no name there for c \(1 in all\)"):
+    with pytest.raises(WeightsError, match=r"the other project has no key for c$"):
         KeyMap({"a": "x"}).write({"a": torch.zeros(1), "c": torch.zeros(1)})
 
 
 def randomised(model, seed=0):
-    """Random weights, γ and statistics everywhere, so that nothing can be lost unnoticed."""
+    """Fill weights, γ and statistics with random values, so that a test notices a key that is lost."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
         if value.is_floating_point():
@@ -292,7 +290,7 @@ def test_written_by_us_and_read_by_us_is_identical(tmp_path, case):
     with torch.no_grad():
         expected = model(clip)
         assert torch.equal(again(clip), expected)
-        if not weights.stills:  # `weights=` is the same road
+        if not weights.is_image_network:  # `weights=` builds the same network
             started = create_model(name, num_classes=7, weights=path, source=source, **unsaid).eval()
             assert torch.equal(started(clip), expected)
     assert expected.std() > 0.01
@@ -316,18 +314,18 @@ def test_the_files_look_as_their_projects_write_them(tmp_path):
     assert state["backbone.layer2.1.non_local_block.concat_project.conv.weight"].shape == (1, 128, 1, 1)
 
 
-REFUSED = [
-    ("caffe2", "c2d_mini", {"padding": "padded"}, "the Caffe2 release has no such network: pool1 has"),
+LIMITS = [
+    ("caffe2", "c2d_mini", {"padding": "padded"}, "the Caffe2 release cannot build this network: pool1 has"),
     ("caffe2", "c2d_mini", {"padding": "paper"}, "pool1 has kernel"),
-    ("caffe2", "c2d_mini", {"pool2": False}, "it has a pool2"),
-    ("caffe2", "c2d_mini", {"norm": "group"}, "its norms are batch norms, got GroupNorm"),
+    ("caffe2", "c2d_mini", {"pool2": False}, "its networks have a pool2"),
+    ("caffe2", "c2d_mini", {"norm": "group"}, "its networks have batch norms, got GroupNorm"),
     ("caffe2", "i3d333_mini", {}, "I3D 3×3×3"),
-    ("caffe2", "c2d_mini_rb1", {}, "no residual blocks in the place"),
+    ("caffe2", "c2d_mini_rb1", {}, "its networks have no residual control blocks"),
     ("caffe2", "c2d_mini_nl1", {"convention": "paper"}, "keys are pooled after φ and g, expected before"),
     ("caffe2", "c2d_mini_nl1", {"scale": 1.0}, "scale 1, expected 0.125"),
     ("caffe2", "c2d_mini_nl1", {"axis": "space"}, "axis 'space'"),
     ("caffe2", "c2d_mini_nl1", {"pairwise": "gaussian"}, "pairwise 'gaussian'"),
-    ("caffe2", "c2d_mini_nl1", {"subsample": False}, "keys are not pooled"),
+    ("caffe2", "c2d_mini_nl1", {"subsample": False}, "the block does not pool its keys"),
     (
         "caffe2",
         "c2d_mini_nl1",
@@ -335,7 +333,7 @@ REFUSED = [
         "norm 'layer', expected batch, sync, affine or none",
     ),
     ("caffe2", "c2d_mini_nl1", {"out_bias": False}, "layer2.1: W_z has no bias, expected one"),
-    ("slowfast", "c2d_mini", {"padding": "padded"}, "PySlowFast has no such network: pool1 has"),
+    ("slowfast", "c2d_mini", {"padding": "padded"}, "PySlowFast cannot build this network: pool1 has"),
     ("slowfast", "c2d_mini", {"variant": "8x8"}, "pool1 has kernel"),
     ("slowfast", "i3d_mini", NL | {"norm": "affine"}, "not frozen affine layers"),
     ("slowfast", "c2d_mini_nl1", NL | {"nonlocal_norm": "none"}, "norm 'none', expected batch or sync"),
@@ -343,12 +341,12 @@ REFUSED = [
         "slowfast_pkl",
         "i3d_mini",
         {"variant": "8x8"},
-        "PySlowFast in the release's format has no such network: pool1",
+        "PySlowFast in the release's format cannot build this network: pool1",
     ),
-    ("slowfast_pkl", "i3d_mini_nl1", NL | {"groups": 2}, "2 temporal groups, which its files do not say"),
-    ("slowfast_pkl", "i3d_mini_nl1", NL | {"subsample": False}, "its keys are not pooled"),
-    ("slowfast_pkl", "i3d_mini", NL | {"pool2": False}, "it has a pool2"),
-    ("slowfast_pkl", "c2d_mini", NL, "its C2D has no pool2"),
+    ("slowfast_pkl", "i3d_mini_nl1", NL | {"groups": 2}, "2 temporal groups, expected 1, since the file"),
+    ("slowfast_pkl", "i3d_mini_nl1", NL | {"subsample": False}, "the block does not pool its keys"),
+    ("slowfast_pkl", "i3d_mini", NL | {"pool2": False}, "its networks have a pool2"),
+    ("slowfast_pkl", "c2d_mini", NL, "its C2D networks have no pool2"),
     ("slowfast_pkl", "i3d_mini", NL | {"norm": "affine"}, "not frozen affine layers"),
     ("caffe2", "i3d_mini_nl1", {"groups": 2}, "2 temporal groups with batch norms, expected 1"),
     ("caffe2", "i3d_mini_nl1", LONG | {"groups": 2}, "2 temporal groups, expected 4 for 32 frames"),
@@ -360,26 +358,26 @@ REFUSED = [
     ("mmaction2", "i3d_mini_nl1", MM | {"groups": 2}, "2 temporal groups, expected 1"),
     ("mmaction2", "c2d_mini_nl1", {"variant": "8x8"}, "its networks have no non-local blocks"),
     ("mmaction2", "c2d_mini", {}, "pool1 has kernel"),
-    ("torchvision", "i3d_mini", NL, "this network is an I3D"),
+    ("torchvision", "i3d_mini", NL, "this one is an I3D"),
     ("torchvision", "c2d_mini", {"variant": "8x8"}, "pool1 has kernel"),
     ("onnx", "c2d_mini", {}, "format: got 'onnx', expected one of caffe2"),
 ]
 
 
-@pytest.mark.parametrize(("form", "name", "options", "reason"), REFUSED)
+@pytest.mark.parametrize(("form", "name", "options", "reason"), LIMITS)
 def test_what_a_project_cannot_build_is_refused_with_the_reason(tmp_path, form, name, options, reason):
     with pytest.raises(WeightsError, match=reason):
         write_weights(create_model(name, **options), tmp_path / "x", form, frames=32)
     assert not (tmp_path / "x").exists()
 
 
-def test_networks_that_only_parts_can_make_are_refused(tmp_path):
+def test_networks_that_have_no_name_are_refused(tmp_path):
     sizes = {"blocks": (1, 1, 1), "width": 16, "stem_kernel": 5}
     strided = Timing(frames=8, stride=8, conv1_stride=2, pool1_stride=1)
     grouped = create_model("c2d_mini", variant="8x8")
     insert_nonlocal(grouped, "layer3.0", convention="released", groups=2)
     for model, form, reason in (
-        (VideoResNet(**sizes, stem_pool=False), "caffe2", "it has a pool1"),
+        (VideoResNet(**sizes, stem_pool=False), "caffe2", "its networks have a pool1"),
         (VideoResNet(**sizes, timing=strided, padding="padded"), "slowfast", "conv1 has stride 2 in time"),
         (grouped, "caffe2", "layer3.0: 2 temporal groups, expected 1"),
     ):
@@ -387,10 +385,12 @@ def test_networks_that_only_parts_can_make_are_refused(tmp_path):
             write_weights(model, tmp_path / "x", form)
 
 
-def test_whether_a_frozen_block_sees_all_frames_is_right_depends_on_the_clip(tmp_path):
-    """The release cuts res3 into runs of 4 frames wherever norms are frozen: 16 frames there are 4 runs, 4 are one."""
+def test_the_groups_of_a_frozen_network_depend_on_the_clip(tmp_path):
+    """With frozen norms the release cuts res3 into groups of 4 frames: 16 frames there are 4 groups, 4 are one."""
     one = create_model("i3d_mini_nl1", **LONG | {"groups": 1})
-    with pytest.raises(WeightsError, match="1 temporal groups: give frames="):
+    with pytest.raises(
+        WeightsError, match="1 temporal groups, expected 4 for long clips; for others give frames="
+    ):
         write_weights(one, tmp_path / "x", "caffe2")
     write_weights(one, tmp_path / "x", "caffe2", frames=8)
     assert read_weights(tmp_path / "x").options["groups"] == 4  # taken for 32x4
@@ -403,7 +403,7 @@ def test_whether_a_frozen_block_sees_all_frames_is_right_depends_on_the_clip(tmp
     ("form", "options"),
     [("caffe2", {}), ("slowfast", NL), ("mmaction2", MM), ("slowfast_pkl", NL)],
 )
-def test_norms_that_span_processes_are_batch_norms_in_a_file(tmp_path, form, options):
+def test_synchronised_norms_are_batch_norms_in_a_file(tmp_path, form, options):
     synced = create_model("i3d_mini_nl1", num_classes=7, norm="sync", nonlocal_norm="sync", **options)
     write_weights(randomised(synced).eval(), tmp_path / "x", form)
     again, _ = network_of(read_weights(tmp_path / "x", source=form))
@@ -415,7 +415,7 @@ def test_norms_that_span_processes_are_batch_norms_in_a_file(tmp_path, form, opt
 def test_blocks_of_two_kinds_are_refused(tmp_path):
     model = create_model("c2d_mini_nl1", variant="8x8")
     insert_nonlocal(model, "layer3.0", convention="released", pairwise="dot_product")
-    with pytest.raises(WeightsError, match="its non-local blocks are all of one kind"):
+    with pytest.raises(WeightsError, match="all non-local blocks of its networks have the same"):
         write_weights(model, tmp_path / "x", "caffe2")
 
 
@@ -423,10 +423,10 @@ def test_blocks_of_two_kinds_are_refused(tmp_path):
 
 
 def meta_state(name, form, **options):
-    """The names that `form` has for a network, without memory."""
-    with Skeleton():
+    """The state dict of a network under the keys of `form`, as meta tensors."""
+    with ShapesOnly():
         state = create_model(name, **options).state_dict()
-    return SOURCES[form].keymaps[0].write(state)
+    return PROJECTS[form].keymaps[0].write(state)
 
 
 CFG = """BN:
@@ -479,7 +479,7 @@ def test_pyslowfasts_configuration_is_read(tmp_path):
 
 
 def test_a_long_configuration_without_the_key_is_read_at_once():
-    """A pattern that backtracks would take 2^400 steps."""
+    """A regular expression that backtracks would take 2^400 steps."""
     tensors = {"layer2.1.nonlocal_block.g.weight": torch.zeros(1)}
     text = "DATA:\n" + "  MEAN: 0\n" * 400 + "MODEL:\n  ARCH: i3d\nNONLOCAL:\n  LOCATION:\n  - - []\n"
     assert slowfast_options(tensors, 0, text).keys() == {"variant", "padding", "convention", "pairwise"}
@@ -540,7 +540,7 @@ def test_pyslowfasts_settings_that_we_cannot_build_are_refused_by_name(old, new,
 
 
 def test_pyslowfasts_groups_of_two_pathways():
-    """The second pathway's number is not the next stage's."""
+    """Of a list with two pathways for each stage, only the first pathway's numbers are read."""
     text = CFG.format(frames=8, rate=8, arch="i3d", groups=1, pairwise="softmax")
     old = "  - - 1\n  - - 1\n  - - 1\n  - - 1\n"
     assert old in text
@@ -548,8 +548,8 @@ def test_pyslowfasts_groups_of_two_pathways():
     assert slowfast_options(blocks_at("layer2.1", "layer3.1"), 0, two)["groups"][0] == 4
 
 
-def test_pyslowfasts_pool_of_nothing_is_no_pool():
-    """Its block pools where any size is above 1; both ways in which YAML writes lists."""
+def test_pyslowfasts_pool_of_one_position_is_no_pooling():
+    """POOL [1, 1, 1] is read as no pooling, in both of YAML's forms of lists."""
     text = CFG.format(frames=8, rate=8, arch="i3d", groups=1, pairwise="softmax")
     blocks = "  - - - 1\n      - 2\n      - 2\n    - - 1\n      - 2\n      - 2\n" * 4
     lines = "  - - [1, 2, 2]\n    - [1, 2, 2]\n" * 4
@@ -562,7 +562,7 @@ def test_pyslowfasts_pool_of_nothing_is_no_pool():
         assert slowfast_options(blocks_at("layer2.1"), 0, whole)["subsample"][0] is False
     mixed = head + blocks.replace("2", "1", 4) + tail  # res2 alone, where no block is
     assert "subsample" not in slowfast_options(blocks_at("layer2.1"), 0, mixed)
-    with pytest.raises(WeightsError, match=r"NONLOCAL\.POOL .* some of its blocks pool keys and some do not"):
+    with pytest.raises(WeightsError, match=r"NONLOCAL\.POOL .* in some stages and \[1, 1, 1\] in others"):
         slowfast_options(blocks_at("layer1.1", "layer2.1"), 0, mixed)
 
 
@@ -637,19 +637,22 @@ def test_mmaction2s_settings_that_we_cannot_build_are_refused_by_name(tmp_path, 
             read_weights(tmp_path / "y.pth")
 
 
-def test_a_guessed_function_is_recorded():
-    """The keys of the release's and PySlowFast's blocks are the same for both functions."""
-    assumed = ("embedded_gaussian", "assumed: the keys do not say; else give pairwise=dot_product")
-    file = on_paper(release(50, blocks=True))
+def test_an_assumed_pairwise_function_is_recorded():
+    """Blocks of the embedded Gaussian and the dot product have the same keys in other projects."""
+    assumed = (
+        "embedded_gaussian",
+        "assumed: the keys do not say; for the dot product give pairwise=dot_product",
+    )
+    file = meta_tensors(release(50, blocks=True))
     assert read_weights(file).settings["pairwise"] == assumed
     assert read_weights(file, source="slowfast_pkl").settings["pairwise"] == assumed
     for name, form, options in (("i3d_r50_nl5", "slowfast", NL), ("i3d_r50_nl5", "mmaction2", MM)):
         assert read_weights(meta_state(name, form, **options)).settings["pairwise"] == assumed
     gaussian = meta_state("i3d_r50_nl5", "mmaction2", **MM | {"pairwise": "gaussian"})
     assert read_weights(gaussian).settings["pairwise"] == ("gaussian", "the blocks have no θ")
-    assert "pairwise" not in read_weights(on_paper(release(50))).settings
+    assert "pairwise" not in read_weights(meta_tensors(release(50))).settings
     assert read_weights(file).settings["padding"][1] == (
-        "release assumed, which pads no pool; PySlowFast's files have the same names: then give source=slowfast_pkl"
+        "assumed: a file of the release, which pads no pool; a PySlowFast file has the same keys: for it give source=slowfast_pkl"
     )
 
 
@@ -663,7 +666,7 @@ def test_file_names_say_what_keys_cannot(tmp_path):
         write_weights(model, tmp_path / name, "caffe2")
         weights = read_weights(tmp_path / name)
         assert weights.options["variant"] == variant
-    assert weights.settings["variant"] == ("32x2", "assumed: the paper's, or give variant=8x8")
+    assert weights.settings["variant"] == ("32x2", "assumed: as in the paper; else give variant=8x8")
     assert read_weights(tmp_path / name, options={"variant": "8x8"}).settings["variant"] == ("8x8", "given")
     write_weights(
         create_model("i3d_mini_nl1", **MM), tmp_path / "i3d_r50-nl-dot-product_32x2x1.pth", "mmaction2"
@@ -675,7 +678,7 @@ def test_file_names_say_what_keys_cannot(tmp_path):
 
 
 def test_pyslowfasts_pickles_must_be_named():
-    file = on_paper(release(50, blocks=True))
+    file = meta_tensors(release(50, blocks=True))
     found = read_weights(file, source="slowfast_pkl").options
     assert (found["padding"], found["variant"], found["convention"]) == ("padded", "8x8", "released")
     assert "pool2" not in found
@@ -683,13 +686,13 @@ def test_pyslowfasts_pickles_must_be_named():
     assert read_weights(file, source="slowfast_pkl").options["pool2"] is False
 
 
-def test_wrappers_names_are_taken_off():
+def test_prefixes_of_wrappers_are_stripped():
     state = meta_state("c2d_r50", "pytorchvideo", variant="8x8", padding="padded")
     for prefix in ("module.", "model.", "module.model."):
         assert read_weights({prefix + key: value for key, value in state.items()}).source == "pytorchvideo"
 
 
-def test_what_read_weights_refuses(tmp_path):
+def test_errors_of_read_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.pkl: no such file"):
         read_weights(tmp_path / "none.pkl")
     with pytest.raises(WeightsError, match=r"source: got 'keras', expected one of nlnet, caffe2"):
@@ -714,13 +717,13 @@ def test_what_read_weights_refuses(tmp_path):
             r"'pred_w' of shape \(3, 256\): got torch.int32, expected a floating",
         ),
         ("layer1.0.conv1.weight", lambda v: v.bool(), "'res2_0_branch2a_w' .* got torch.bool"),
-        ("fc.bias", lambda v: v * torch.nan, "'pred_b' .* not finite: did the training diverge"),
-        ("bn1.running_var", lambda v: -v, "'res_conv1_bn_riv' .* variances below 0"),
+        ("fc.bias", lambda v: v * torch.nan, "'pred_b' .* NaN or infinite values: did the training diverge"),
+        ("bn1.running_var", lambda v: -v, "'res_conv1_bn_riv' .* negative variances"),
     ],
 )
-def test_numbers_that_no_network_has(key, change, message):
+def test_values_that_no_network_has(key, change, message):
     state = create_model("c2d_mini", num_classes=3, variant="8x8").state_dict()
-    pairs = SOURCES["caffe2"].keymaps[0].pairs
+    pairs = PROJECTS["caffe2"].keymaps[0].pairs
     blobs = {pairs[k]: v for k, v in state.items() if k in pairs}
     assert read_weights(blobs).source == "caffe2"
     with pytest.raises(WeightsError, match=message):
@@ -744,26 +747,28 @@ def test_shapes_that_no_network_has(key, value, message):
 
 
 def test_networks_without_a_name():
-    with pytest.raises(WeightsError, match="there is no conv1 in the keys"):
+    with pytest.raises(WeightsError, match="no key is conv1 as nlnet"):
         architecture_of({"encoder.weight": torch.zeros(1)})
-    state = read_weights(on_paper(release(50, blocks=True))).tensors
+    state = read_weights(meta_tensors(release(50, blocks=True))).tensors
     wide = {key: value for key, value in state.items() if not key.startswith("layer4.2.")}
-    with pytest.raises(WeightsError, match=r"no network has stages of \(3, 4, 6, 2\) blocks"):
+    with pytest.raises(WeightsError, match=r"no known network has stages of \(3, 4, 6, 2\) residual blocks"):
         architecture_of(wide)
-    with pytest.raises(WeightsError, match=r"4 blocks at layer2\.1, layer2\.3, layer3\.1, layer3\.3"):
+    with pytest.raises(
+        WeightsError, match=r"4 added blocks, after layer2\.1, layer2\.3, layer3\.1, layer3\.3"
+    ):
         architecture_of({key: value for key, value in state.items() if "layer3.5.nonlocal" not in key})
 
 
-def test_places_that_the_zoo_does_not_use_are_kept():
+def test_unusual_positions_of_blocks_are_kept():
     """PySlowFast's I3D_NLN R101 has its blocks of res4 at 1, 3, 5, the release at 6, 13, 20."""
     where = ["layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5"]
     state = meta_state("i3d_r101_nl5", "slowfast", **NL, where=where)
     found = architecture_of(read_weights(state).tensors)
     assert (found.name, found.where) == ("i3d_r101_nl5", tuple(where))
-    with Skeleton():
+    with ShapesOnly():
         model, _ = network_of(read_weights(state))
     assert list(nonlocal_blocks(model)) == [f"{path}.nonlocal_block" for path in where]
-    with pytest.raises(ValueError, match=r"where: got 2 places \(layer2.1, layer2.3\), but the name says 5"):
+    with pytest.raises(ValueError, match=r"where: got 2 positions \(layer2.1, layer2.3\), expected 5"):
         create_model("i3d_r101_nl5", where=where[:2])
     one = architecture_of(read_weights(meta_state("c2d_r50_nl1", "slowfast", stage="res5")).tensors)
     assert (one.name, one.stage, one.where) == ("c2d_r50_nl1", "res5", None)
@@ -785,13 +790,16 @@ def test_create_model_takes_the_files_own_function(tmp_path):
         assert not torch.equal(other(clip), source(clip))
     weights = read_weights(tmp_path / "x.pth")
     assert differences(model, weights) == []
-    assert any(line.startswith("pool1 MaxPool(kernel=(1, 3, 3)") for line in differences(other, weights))
+    assert any(
+        line.startswith("pool1 is MaxPool(") and "instead of MaxPool(kernel=(1, 3, 3)" in line
+        for line in differences(other, weights)
+    )
     fresh = create_model("i3d_mini_nl1", num_classes=5, weights=tmp_path / "x.pth")
     assert torch.equal(fresh.conv1.weight, source.conv1.weight)
     assert fresh.fc.weight.shape[0] == 5
 
 
-def test_a_file_brings_its_blocks_places(tmp_path):
+def test_a_file_sets_the_positions_of_its_blocks(tmp_path):
     source = randomised(create_model("i3d_mini_nl1", num_classes=7, where=["layer3.0"], **MM)).eval()
     write_weights(source, tmp_path / "x.pth", "mmaction2")
     model = create_model("i3d_mini_nl1", num_classes=7, weights=tmp_path / "x.pth").eval()
@@ -799,15 +807,15 @@ def test_a_file_brings_its_blocks_places(tmp_path):
     clip = torch.randn(1, 3, 16, 24, 24)
     with torch.no_grad():
         assert torch.equal(model(clip), source(clip))
-    with pytest.raises(WeightsError, match=r"the weights have, the model has not: layer3\.0"):
+    with pytest.raises(WeightsError, match=r"only in the weights: layer3\.0"):
         create_model("i3d_mini_nl1", num_classes=7, weights=tmp_path / "x.pth", where=["layer2.0"])
     one = meta_state("c2d_r50_nl1", "slowfast", stage="res3", **NL)
-    with Skeleton():
+    with ShapesOnly():
         assert list(nonlocal_blocks(create_model("c2d_r50_nl1", weights=one))) == ["layer2.2.nonlocal_block"]
 
 
-def test_networks_of_stills_bring_no_clip(tmp_path):
-    """`convert` and `weights=` build one network from one file of images."""
+def test_a_file_of_an_image_network_sets_no_clip(tmp_path):
+    """`convert` and `weights=` build the same network from a file of an image network."""
     state = randomised(create_model("c2d_mini", num_classes=7)).state_dict()
     flat = {key: value.squeeze(2) if value.ndim == 5 else value for key, value in state.items()}
     assert "variant" not in read_weights(flat).settings
@@ -818,19 +826,19 @@ def test_networks_of_stills_bring_no_clip(tmp_path):
 
 
 def test_an_i3d_that_inflates_other_blocks_is_another_network():
-    """Shapes alone would let a 1×1×1 kernel grow into the 3×1×1 that ours has there."""
+    """By its shape alone a 1×1×1 kernel could be inflated to the 3×1×1 kernel of our network."""
     state = create_model("i3d_mini", num_classes=3).state_dict()
-    names = SOURCES["caffe2"].keymaps[0].pairs
+    names = PROJECTS["caffe2"].keymaps[0].pairs
     blobs = {names[key]: value for key, value in state.items() if key in names}
     blobs["res3_0_branch2a_w"] = blobs["res3_0_branch2a_w"].sum(2, keepdim=True)
-    with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight has one plane"):
+    with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight has 1 temporal plane"):
         network_of(read_weights(blobs))
-    with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight has one plane"):
+    with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight has 1 temporal plane"):
         create_model("i3d_mini", weights=blobs)
 
 
 def test_differences_name_norms(tmp_path):
-    """A group norm has the keys of an affine layer: they load, and compute something else."""
+    """A group norm has the keys of an affine layer: its weights would load, but compute something else."""
     frozen = create_model("i3d_mini_nl1", norm="affine", nonlocal_norm="affine", variant="32x4", groups=4)
     write_weights(frozen, tmp_path / "x.pkl", "caffe2")
     weights = read_weights(tmp_path / "x.pkl")
@@ -842,8 +850,8 @@ def test_differences_name_norms(tmp_path):
     assert differences(
         create_model("i3d_mini_nl1", norm="group", nonlocal_norm="layer", **options), weights
     ) == [
-        "norm affine there, group here",
-        "nonlocal_norm affine there, layer here",
+        "norm is group instead of affine",
+        "nonlocal_norm is layer instead of affine",
     ]
     write_weights(create_model("i3d_mini_nl1"), tmp_path / "y.pkl", "caffe2")
     batch = read_weights(tmp_path / "y.pkl")
@@ -852,8 +860,8 @@ def test_differences_name_norms(tmp_path):
     assert differences(create_model("i3d_mini_nl1", norm="affine", nonlocal_norm="affine"), batch) == []
 
 
-def test_the_pixels_that_a_network_saw():
-    assert read_weights(on_paper(release(50))).statistics == (0.45, 0.225)
+def test_pixel_statistics_of_a_file():
+    assert read_weights(meta_tensors(release(50))).statistics == (0.45, 0.225)
     flat = {"conv1.weight": torch.zeros(64, 3, 7, 7)}
     assert read_weights(flat).statistics == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert read_weights({"conv1.weight": torch.zeros(64, 3, 1, 7, 7)}).statistics is None
@@ -864,8 +872,8 @@ def test_differences_name_the_blocks_points(tmp_path):
     ours = create_model("i3d_mini_nl1", padding="mmaction2")
     found = differences(ours, read_weights(tmp_path / "x.pth"))
     assert found == [
-        "layer2.1.nonlocal_block pool_position after there, before here",
-        "layer2.1.nonlocal_block scale 1.0 there, 0.125 here",
+        "layer2.1.nonlocal_block pool_position is before instead of after",
+        "layer2.1.nonlocal_block scale is 0.125 instead of 1.0",
     ]
 
 
@@ -873,11 +881,11 @@ def test_differences_name_the_blocks_points(tmp_path):
 def test_the_releases_imagenet_files_have_every_key_of_the_network(depth):
     file = {n: torch.empty(s, device="meta") for n, s in release(depth, flat=True, classes=1000).items()}
     weights = read_weights(file)
-    assert weights.stills
+    assert weights.is_image_network
     assert not weights.unmatched
     assert not weights.bookkeeping
     assert weights.tensors["fc.weight"].shape == (1000, 2048)
-    with Skeleton():
+    with ShapesOnly():
         state = create_model(f"c2d_r{depth}").state_dict()
     shapes = {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
     flat = {k: (*s[:2], *s[3:]) if len(s) == 5 else s for k, s in shapes.items()}
@@ -890,7 +898,7 @@ def test_the_releases_imagenet_files_have_every_key_of_the_network(depth):
 def test_imagenet_files_load_into_any_network_with_a_new_classifier(name, form):
     flat = randomised(create_model("c2d_mini", num_classes=1000))
     state = {k: v for k, v in flat.state_dict().items() if not k.endswith("num_batches_tracked")}
-    file = SOURCES[form].keymaps[0].write({k: v.squeeze(2) if v.ndim == 5 else v for k, v in state.items()})
+    file = PROJECTS[form].keymaps[0].write({k: v.squeeze(2) if v.ndim == 5 else v for k, v in state.items()})
     model = create_model(name, num_classes=7, weights=file)
     assert model.fc.weight.shape == (7, 256)
     assert model.pool1.padding == (0, 0, 0)  # the video network's own, not the image network's
@@ -900,7 +908,7 @@ def test_imagenet_files_load_into_any_network_with_a_new_classifier(name, form):
             assert torch.allclose(grown, state[key], atol=1e-6)
 
 
-def test_our_own_files_say_what_they_are(tmp_path):
+def test_our_own_files_carry_their_configuration(tmp_path):
     options = {"variant": "8x8", "axis": "space", "pairwise": "dot_product"}
     model = randomised(create_model("c2d_mini_nl1", num_classes=3, **options)).eval()
     config = {"model": {"name": "c2d_mini_nl1", "dropout": 0.5, **options}}
@@ -920,7 +928,7 @@ ENTRY = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
 
 
 def tabled(table):
-    """A .safetensors file's table, with nothing after it."""
+    """A .safetensors file with this table and no data."""
     return len(table).to_bytes(8, "little") + table.encode()
 
 
@@ -935,7 +943,7 @@ def tabled(table):
         (lambda b: b.replace(b'"shape":[2,3]', b'"shape":[-23]'), "'w' claims a shape of"),
         (lambda b: b.replace(b'"shape":[2,3]', b'"shape":[2,3'), "not a readable"),
         (lambda b: (10**5).to_bytes(8, "little") + b"[" * 10**5, "not a readable .*RecursionError"),
-        (lambda b: tabled('{"__metadata__":{"a":1}}'), "its metadata is not text by names"),
+        (lambda b: tabled('{"__metadata__":{"a":1}}'), "its metadata is not a dictionary of text"),
         (lambda b: tabled('{"__metadata__":"config"}'), "not a readable"),
         (
             lambda b: tabled('{"__metadata__":{"config":"{}"}}'),
@@ -969,7 +977,7 @@ def test_damaged_safetensors_are_refused(tmp_path, damage, message):
 
 @pytest.mark.slow
 def test_a_whole_network_through_the_releases_format(tmp_path):
-    """R50 at its real size and NumPy's own reader of the file, 280 MB."""
+    """R50 at its real size, through a file of 280 MB."""
     model = randomised(create_model("i3d_r50_nl5")).eval()
     write_weights(model, tmp_path / "i3d_nonlocal_32x2_IN_pretrain_400k.pkl", "caffe2")
     again, _ = network_of(read_weights(tmp_path / "i3d_nonlocal_32x2_IN_pretrain_400k.pkl"))

@@ -1,8 +1,8 @@
-"""The claims of the study, as data; `ablation_verdicts` judges them.
+"""The claims of the study, as data: the paper's statements of §5.1, and ours about tasks that the paper does not separate.
 
-A claim has parts, each one comparison with a stated rule (`ablation_stats`). It is *shown* where every part is,
-*contradicted* where some part is, else *not shown*; *not run* where a row is missing. The list is fixed here, before
-the runs: the paper's statements of §5.1, and ours about the tasks that the paper could not separate.
+A claim has parts; each is one comparison under one rule (`RULES`). A claim is *shown* if every part is, *contradicted*
+if some part is, *not run* if a row is missing, and *not shown* otherwise (verdicts.py). The claims, their parts and
+their rules were written down before the runs, and must not be fitted to the results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,10 @@ Rule = Literal[
     "better", "alike", "no gain", "related", "unrelated", "falls", "flat", "loses", "keeps", "cheaper"
 ]
 BOUND = 100 * additive_bound()
+"""Accuracy, percent, above which a network must have related two items (`nlnet.data.diagnostic.bounds`)."""
 RULES: Mapping[Rule, str] = {
+    # better, alike and no gain compare networks video by video on the same videos; falls and flat compare two sets of
+    # videos of one network; loses and keeps compare networks on different videos
     "better": "its accuracy is higher: the 95 % interval of the difference is above 0, and so is every seed",
     "alike": f"the difference lies within ±{MARGIN:g} points: the 95 % interval and every seed",
     "no gain": f"the difference lies below {MARGIN:g} points: the 95 % interval and every seed",
@@ -33,33 +36,39 @@ RULES: Mapping[Rule, str] = {
 
 @dataclass(frozen=True)
 class Part:
-    """One comparison: row `ours` against row `other` of the claim's table, or alone."""
+    """One comparison: row `ours` with row `other` of the claim's table, or row `ours` alone."""
 
     rule: Rule
     ours: str
     other: str | None = None
     axis: Literal["space", "time"] = "time"
+    """The distance that the rules "falls" and "flat" are about."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
+    """A statement about the rows of one table, and the comparisons that it stands for."""
+
     table: str
     statement: str
     source: str
+    """Where the paper says so, with its figures; "ours" if it does not."""
     parts: tuple[Part, ...]
 
 
 def _each(rule: Rule, rows: Sequence[str], other: str) -> tuple[Part, ...]:
+    """Compare each row with `other`."""
     return tuple(Part(rule, row, other) for row in rows)
 
 
 def _alike(rows: Sequence[str]) -> tuple[Part, ...]:
+    """Compare every two rows."""
     return tuple(Part("alike", *pair) for pair in combinations(rows, 2))
 
 
 _INSTANTIATIONS = ("Gaussian", "embedded Gaussian", "dot product", "concatenation")
 _CONTROL = "residual block (control)"
-_STANDARD = "§5.1: residual blocks instead of non-local ones bring no gain"
+_NO_GAIN = "§5.1: residual blocks instead of non-local ones bring no gain"
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -77,7 +86,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         table="2a",
         statement="A residual block instead brings no gain.",
-        source=_STANDARD,
+        source=_NO_GAIN,
         parts=(Part("no gain", _CONTROL, "baseline"),),
     ),
     Claim(
@@ -123,7 +132,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         table="2c",
         statement="Residual blocks instead bring no gain.",
-        source=_STANDARD,
+        source=_NO_GAIN,
         parts=tuple(
             Part("no gain", f"{n} layers: 5 residual blocks (control)", f"{n} layers: baseline")
             for n in (38, 56)
@@ -183,7 +192,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         table="2e",
-        statement="And cheaper.",
+        statement="Five non-local blocks are cheaper than either 3-D convolution.",
         source="Table 2e: 1.2× the FLOPs of C2D, against 1.8× and 1.5×",
         parts=tuple(Part("cheaper", "NL C2D, 5 blocks", row) for row in ("I3D 3×3×3", "I3D 3×1×1")),
     ),
@@ -224,7 +233,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         table="2g",
         statement="A residual block instead brings no gain on longer clips.",
-        source=_STANDARD,
+        source=_NO_GAIN,
         parts=(Part("no gain", f"long: {_CONTROL}", "long: C2D"),),
     ),
     Claim(

@@ -1,8 +1,10 @@
-"""How long the study will take on this machine: one step of every network, and a few videos, timed.
+"""Estimate how long the study takes on this machine, from one timed step of every network and a few timed videos.
 
-A run = 2 · START + read · videos + step · iterations + ⅓ step/batch · clips without gradient (precise BN, validation,
-test). Timed in seconds of one core, so that a busy machine does not matter; it should not be busy in the study.
-Runs side by side share the memory's bandwidth, for which nothing is added.
+    seconds of a run = 2 · START + read · videos + step · iterations + ⅓ step/batch · clips without gradient
+
+Clips without gradient are those of precise batch normalisation, validation and test. Times are CPU seconds of one core,
+so the estimate is the same on a busy machine, and it holds for a study that has the machine to itself. Runs side by side
+share the memory bandwidth; the estimate does not count that.
 """
 
 import tempfile
@@ -26,13 +28,15 @@ from nlnet.engine.config import Config, ModelConfig
 from nlnet.engine.network import build_model
 
 START = 6.0
-"""Seconds until a process of `nlnet train` or `nlnet test` is at work: imports, and looking through the folders."""
+"""Seconds that a process of `nlnet train` or `nlnet test` needs before its first clip: imports, listing the folders."""
 SAMPLE = 20
+"""Videos, or stills, that are timed."""
 STEPS = 2
+"""Training steps that are timed; the fastest counts."""
 
 
 def estimate(plan: Plan, *, jobs: int) -> dict[str, Any]:
-    """Minutes for each table on its own and for all together, `jobs` runs at a time; what is done is not counted."""
+    """Return the minutes for each table and for all of them, with `jobs` runs at a time, without the finished runs."""
     tables = {}
     for name, table in plan.tables.items():
         runs = plan.runs_of(table)
@@ -53,53 +57,61 @@ def estimate(plan: Plan, *, jobs: int) -> dict[str, Any]:
         "minutes": _minutes(plan, plan.runs.values(), names, set(plan.stills), jobs),
         "basis": {
             "formula": "2·START + read·videos + step·iterations + ⅓ step/batch·clips without gradient, over the jobs",
-            "timed here": f"a step of each network ({STEPS} after one, one thread), {SAMPLE} videos of each data set",
+            "timed here": f"a step of each network (the faster of {STEPS}, one thread), {SAMPLE} videos of each data set",
             "START": f"{START:g} s",
         },
     }
 
 
 def _minutes(plan: Plan, runs: Iterable[Job], data: set[str], depths: set[str], jobs: int) -> float:
+    """Minutes of the runs that are left, their 2-D networks, and the data sets that are not yet written."""
     seconds = sum(_remaining(plan, job) for job in runs)
     seconds += sum(_remaining(plan, plan.stills[depth]) for depth in depths)
     for name in data:
         if not plan.data(name).exists():
             seconds += clip_seconds(plan.study.data[name])[0] * sum(plan.study.videos.values())
     if not plan.data("stills").exists():
+        # 1.1: a tenth as many stills are written for validation
         seconds += still_seconds(plan.study.stills_spec) * 1.1 * plan.study.stills
     return seconds / jobs / 60
 
 
 def _remaining(plan: Plan, job: Job) -> float:
+    """Seconds that a run still needs."""
     if job.tested:
         return 0.0
     config = plan.configs[job.name]
-    share = 1 - min(1.0, job.done() / config.schedule.iterations)
+    # a run that was stopped goes on where it was
+    share = 1 - min(1.0, job.iterations_done() / config.schedule.iterations)
     training, testing = run_seconds(config, plan.study, job.tests)
     return share * training + testing
 
 
 def run_seconds(config: Config, study: Study, tests: bool) -> tuple[float, float]:
-    """Of training with its validations, and of the test."""
+    """Return the seconds of training (with its validations) and of the test."""
     frames, crop, batch = config.data.frames or 1, config.data.crop, config.training.batch
     step = step_seconds(config.model, (batch, frames, crop))
+    # the backward pass costs two forward passes, so a clip without gradient costs a third of a step's clip
     forward = step / batch / 3
-    aside = measurements(config) * (config.training.precise_norm * batch + study.videos["val"])
+    # precise batch normalisation runs before every checkpoint and validation; validations are counted as often
+    without_gradient = measurements(config) * (config.training.precise_norm * batch + study.videos["val"])
+    # runs that are tested train on videos, the others on stills (0.5 ms each); both are decoded once and then cached
     videos = study.videos["train"] if tests else study.stills
     read = clip_seconds(_data_of(config, study))[1] if tests else 0.0005
-    training = START + read * videos + step * config.schedule.iterations + forward * aside
+    training = START + read * videos + step * config.schedule.iterations + forward * without_gradient
     views = config.test.clips * config.test.crops * study.videos["test"]
     return training, (START + read * study.videos["test"] + forward * views) if tests else 0.0
 
 
 def _data_of(config: Config, study: Study) -> DataSet:
+    """The data set that a configuration trains on, by the name of its folder."""
     assert config.data.train is not None
     return study.data[Path(config.data.train).parent.name]
 
 
 @cache
 def step_seconds(model: ModelConfig, clip: tuple[int, int, int]) -> float:
-    """Forward and backward of a batch of (B, T, side) clips, one thread."""
+    """Return the CPU seconds of a forward and backward pass on one thread; `clip` is (batch, frames, side)."""
     batch, frames, side = clip
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -109,6 +121,7 @@ def step_seconds(model: ModelConfig, clip: tuple[int, int, int]) -> float:
         x = torch.randn(batch, 3, frames, side, side).contiguous(memory_format=torch.channels_last_3d)
         labels = torch.arange(batch) % CLASSES
         times = []
+        # the first step allocates memory and chooses kernels, and does not count
         for _ in range(1 + STEPS):
             start = time.process_time()
             F.cross_entropy(network(x), labels).backward()
@@ -120,7 +133,7 @@ def step_seconds(model: ModelConfig, clip: tuple[int, int, int]) -> float:
 
 @cache
 def clip_seconds(data: DataSet) -> tuple[float, float]:
-    """Of writing one video, and of reading it again."""
+    """Return the CPU seconds of writing one video and of decoding it."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{index}.mp4" for index in range(SAMPLE)]
         start = time.process_time()
@@ -135,7 +148,7 @@ def clip_seconds(data: DataSet) -> tuple[float, float]:
 
 @cache
 def still_seconds(spec: DiagnosticSpec) -> float:
-    """Of writing one still."""
+    """Return the CPU seconds of making one still."""
     start = time.process_time()
     for index in range(SAMPLE):
         encode_png(make_still(spec, "train", index)[0])

@@ -1,4 +1,4 @@
-"""A picture for each table of the study: accuracies with their seeds and intervals, and the reach of each network."""
+"""The pictures of each table: accuracies, accuracy by distance (reach), and block statistics over training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,27 +13,32 @@ from matplotlib.axes import Axes
 from nlnet.apps.ablation.results import Outcome, reach
 from nlnet.apps.ablation.study import Row, Table
 from nlnet.apps.plots import PALETTE, save
-from nlnet.data.diagnostic.bounds import additive_bound, blind_rate
+from nlnet.data.diagnostic.bounds import additive_bound, single_item_bound
 
-LEVELS = {"blind to the cue": 100 * blind_rate(), "local evidence at most": 100 * additive_bound()}
+LEVELS = {"blind to the cue": 100 * single_item_bound(), "local evidence at most": 100 * additive_bound()}
 SHADES = {
     "local": ("#8a8f98",),
     "convolution": ("#3a8f5c", "#74b98f"),
     "control": (PALETTE["control"], "#edb37f"),
     "nonlocal": ("#0b3c66", "#1769aa", "#4f9bd8", "#7d5fb2", "#b08fdb", "#2aa5a0"),
 }
-"""Colours by kind of network, tellable apart without colour vision by their lightness."""
+"""Colours by kind of network; they differ in lightness, so that they can be told apart without colour vision."""
 TITLES = {
     "space": "space task",
     "time": "time task",
     "spacetime": "spacetime task",
     "long": "time task, long clips",
 }
-AXES = {"space": "cue to digit, pixels", "time": "cue to digit, frames"}
+AXIS_LABELS = {"space": "cue to digit, pixels", "time": "cue to digit, frames"}
+STATISTICS = {
+    "gamma": "mean |γ| of W_z's norm",
+    "ratio": "‖residual‖ / ‖x‖",
+    "entropy": "entropy of |f| / log M",
+}
 
 
 def kind_of(row: Row) -> str:
-    """Which of `SHADES` a row has."""
+    """Return the kind of a row's network, a key of `SHADES`."""
     name = row.model.name
     if "_nl" in name:
         return "nonlocal"
@@ -43,7 +48,7 @@ def kind_of(row: Row) -> str:
 
 
 def colours(rows: Sequence[Row]) -> dict[str, str]:
-    """One for each row name; the shades of a kind in turn."""
+    """Return a colour for each row name; rows of one kind take its shades in turn."""
     used: dict[str, int] = {}
     found = {}
     for row in rows:
@@ -55,11 +60,13 @@ def colours(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def table_picture(table: Table, outcomes: Mapping[str, Outcome], path: Path) -> None:
-    """A line of panels for each data set of the table: bars, reach in space, reach in time."""
+    """Save a line of panels for each data set of the table: accuracies, reach in space, reach in time."""
     sets = list(dict.fromkeys(row.data for row in table.rows if row.name in outcomes))
+    # rows on different data sets cannot be compared, so each data set has its own line
     lines = [[row for row in table.rows if row.data == data and row.name in outcomes] for data in sets]
     heights = [0.8 + 0.34 * max(len(rows), 5) for rows in lines]
-    axes = [axis for axis in AXES if any(len(reach(one, axis)) > 1 for one in outcomes.values())]
+    # no column for an axis along which no data set of the table has distances that differ
+    axes = [axis for axis in AXIS_LABELS if any(len(reach(one, axis)) > 1 for one in outcomes.values())]
     figure, panels = plt.subplots(
         len(lines),
         1 + len(axes),
@@ -81,38 +88,40 @@ def table_picture(table: Table, outcomes: Mapping[str, Outcome], path: Path) -> 
 
 
 def bars(panel: Axes, rows: Sequence[Row], outcomes: Mapping[str, Outcome], shade: Mapping[str, str]) -> None:
-    """Mean over seeds as a bar, its interval as a line, every seed as a dot."""
-    for place, row in enumerate(rows):
+    """Draw the mean over seeds as a bar, its interval as a line and every seed as a dot."""
+    for position, row in enumerate(rows):
         value = outcomes[row.name].accuracy
-        panel.barh(place, value.value, color=shade[row.name], height=0.68)
-        panel.plot([value.low, value.high], [place, place], color="#111111", lw=1.4, zorder=3)
+        panel.barh(position, value.value, color=shade[row.name], height=0.68)
+        panel.plot([value.low, value.high], [position, position], color="#111111", lw=1.4, zorder=3)
         panel.scatter(
             value.seeds,
-            [place] * len(value.seeds),
+            [position] * len(value.seeds),
             s=20,
             facecolor="white",
             edgecolor="#111111",
             lw=0.9,
             zorder=4,
         )
-        panel.annotate(f"{value.value:.1f}", (101.5, place), va="center", fontsize=8, annotation_clip=False)
+        panel.annotate(
+            f"{value.value:.1f}", (101.5, position), va="center", fontsize=8, annotation_clip=False
+        )
     for level in LEVELS.values():
         panel.axvline(level, color="#444444", lw=0.8, ls=":")
     prefix = f"{rows[0].data} task: "
     panel.set_yticks(range(len(rows)), [row.name.removeprefix(prefix) for row in rows], fontsize=9)
     panel.invert_yaxis()
     panel.set(xlim=(0, 101), xlabel="video_top1, %")
-    _plain(panel)
+    _style(panel)
 
 
 def curves(
     panel: Axes, rows: Sequence[Row], outcomes: Mapping[str, Outcome], shade: Mapping[str, str], axis: str
 ) -> None:
-    """Accuracy by distance; a panel without distances that differ stays empty."""
+    """Draw accuracy by distance; the panel stays empty if all distances are the same."""
     drawn = 0
     for row in rows:
         bins = reach(outcomes[row.name], axis)
-        if len(bins) < 2:
+        if len(bins) < 2:  # one distance gives a point, not a curve
             continue
         middle = [(b.low + b.high) / 2 for b in bins]
         panel.plot(middle, [b.accuracy.value for b in bins], color=shade[row.name], marker="o", ms=3, lw=1.5)
@@ -131,22 +140,22 @@ def curves(
     for name, level in LEVELS.items():
         panel.axhline(level, color="#444444", lw=0.8, ls=":")
         panel.annotate(name, (0.01, level), xycoords=("axes fraction", "data"), va="bottom", fontsize=7)
-    panel.set(ylim=(0, 101), xlabel=AXES[axis], ylabel="video_top1, %", title=f"reach in {axis}")
+    panel.set(ylim=(0, 101), xlabel=AXIS_LABELS[axis], ylabel="video_top1, %", title=f"reach in {axis}")
     panel.title.set_fontsize(10)
-    _plain(panel)
+    _style(panel)
 
 
-def vitals_picture(table: Table, outcomes: Mapping[str, Outcome], path: Path) -> bool:
-    """Whether there was anything to draw: γ, residual ratio and entropy of every block, a line of panels a row.
+def block_stats_picture(table: Table, outcomes: Mapping[str, Outcome], path: Path) -> bool:
+    """Save the statistics of every block over training, a line of panels for each row; return whether there are any.
 
     First seed; blocks from shallow (light) to deep (dark).
     """
-    shown = [row for row in table.rows if row.name in outcomes and outcomes[row.name].vitals]
+    shown = [row for row in table.rows if row.name in outcomes and outcomes[row.name].block_stats]
     if not shown:
         return False
     figure, panels = plt.subplots(
         len(shown),
-        len(VITALS),
+        len(STATISTICS),
         figsize=(11, 1.5 * len(shown) + 0.6),
         sharex=True,
         sharey="col",
@@ -154,15 +163,15 @@ def vitals_picture(table: Table, outcomes: Mapping[str, Outcome], path: Path) ->
         squeeze=False,
     )
     for line, row in zip(panels, shown, strict=True):
-        records = outcomes[row.name].vitals
+        records = outcomes[row.name].block_stats
         blocks = list(dict.fromkeys(r["block"] for r in records))
-        for panel, (key, label) in zip(line, VITALS.items(), strict=True):
+        for panel, (key, label) in zip(line, STATISTICS.items(), strict=True):
             for depth, block in enumerate(blocks, start=1):
-                series = vital(records, block, key)
+                points = series(records, block, key)
                 shade = plt.get_cmap("Blues")(0.35 + 0.6 * depth / len(blocks))
-                panel.plot([n for n, _ in series], [value for _, value in series], color=shade, lw=1.4)
+                panel.plot([n for n, _ in points], [value for _, value in points], color=shade, lw=1.4)
             panel.set_title(label if row is shown[0] else "", fontsize=10)
-            _plain(panel)
+            _style(panel)
         many = f"\n{len(blocks)} blocks" if len(blocks) > 1 else ""
         line[0].set_ylabel(row.name + many, rotation=0, ha="right", va="center", fontsize=9)
     for panel in panels[-1]:
@@ -171,19 +180,13 @@ def vitals_picture(table: Table, outcomes: Mapping[str, Outcome], path: Path) ->
     return True
 
 
-VITALS = {
-    "gamma": "mean |γ| of W_z's norm",
-    "ratio": "‖residual‖ / ‖x‖",
-    "entropy": "entropy of |f| / log M",
-}
-
-
-def vital(records: Sequence[Mapping[str, Any]], block: str, key: str) -> list[tuple[int, float]]:
-    """(iteration, value) of a block, where it has a value."""
+def series(records: Sequence[Mapping[str, Any]], block: str, key: str) -> list[tuple[int, float]]:
+    """Return (iteration, value) of one statistic of a block, without the iterations at which it has no finite value."""
     return [(r["iteration"], r[key]) for r in records if r["block"] == block and r[key] is not None]
 
 
-def _plain(panel: Axes) -> None:
+def _style(panel: Axes) -> None:
+    """Draw a faint grid, and no border at the top and right."""
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(alpha=0.25)
     panel.set_axisbelow(True)

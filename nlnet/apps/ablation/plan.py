@@ -1,4 +1,4 @@
-"""What the study has to run: rows × seeds, each once, under names that stand for all that they depend on."""
+"""The training runs of the study, one for each row and seed; a hash of what a run depends on is part of its name."""
 
 import hashlib
 import json
@@ -11,40 +11,43 @@ from nlnet.apps.ablation.study import Row, Study, Table
 from nlnet.apps.jobs import Job
 from nlnet.apps.recipes.costs import network_cost
 from nlnet.engine.config import Config
+from nlnet.engine.config.read import RENAMED
 from nlnet.engine.runs.atomic_write import write_json
 
-MEANING = 1
-"""Raise it when code changes what a row's configuration computes: old runs are then not taken for new ones."""
+CODE_VERSION = 1
+"""Raise it when code changes what a configuration computes: runs of the old code then have another name."""
 CLASSES = 10
+"""Digits, the classes of the videos."""
 Key = tuple[str, int]
-"""A row's identity and a seed."""
+"""(identity of a row, seed)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The runs of some tables in one directory."""
+    """The training runs behind some tables, and the directory that holds them."""
 
     out: Path
     study: Study
     tables: Mapping[str, Table]
     seeds: int
     stills: Mapping[str, Job] = field(default_factory=dict)
-    """The 2-D networks by depth."""
+    """Jobs of the 2-D networks, by depth."""
     runs: Mapping[Key, Job] = field(default_factory=dict)
-    """Seed by seed, so that the first seed's tables are whole early."""
+    """Jobs of the rows; all rows of the first seed come first, so that its tables are complete early."""
     configs: Mapping[str, Config] = field(default_factory=dict)
-    """By the job's name."""
+    """Configurations, by the name of their job."""
 
     def data(self, name: str) -> Path:
+        """Return the directory of a data set."""
         return data_directory(self.out, name)
 
     def runs_of(self, table: Table) -> dict[Key, Job]:
-        """Its runs; some may belong to other tables, too."""
+        """Return the runs of a table; some may belong to other tables as well."""
         keys = {identity(row, self.study) for row in table.rows}
         return {key: job for key, job in self.runs.items() if key[0] in keys}
 
     def weighted(self, jobs: Iterable[Job]) -> list[Job]:
-        """With the multiply-adds of an iteration, for the estimate of the time left."""
+        """Return the jobs with the multiply-adds of an iteration as `weight`, for the estimate of the time left."""
         configs = ((job, self.configs[job.name]) for job in jobs)
         return [
             replace(job, weight=float(network_cost(config, CLASSES).macs * config.training.batch))
@@ -52,13 +55,14 @@ class Plan:
         ]
 
     def write_configs(self) -> None:
-        """The files that `nlnet train` takes."""
+        """Write the configuration files that the jobs pass to `nlnet train`."""
         for job in (*self.stills.values(), *self.runs.values()):
             write_json(Path(job.recipe), self.configs[job.name].model_dump(mode="json"))
 
 
 def make_plan(tables: Mapping[str, Table], study: Study, out: Path, *, seeds: int, device: str) -> Plan:
-    """Nothing is trained twice; nothing is written yet."""
+    """Return the runs that the tables need, without writing anything; a row in several tables is run once."""
+    # keyed by identity, so that a row of several tables is there once
     rows = {identity(row, study): row for table in tables.values() for row in table.rows}
     stills: dict[str, Job] = {}
     runs: dict[Key, Job] = {}
@@ -67,6 +71,7 @@ def make_plan(tables: Mapping[str, Table], study: Study, out: Path, *, seeds: in
         config = study.stills_config(depth, data_directory(out, "stills"))
         name = f"{depth}-{_hash(_stills_facts(depth, study))}"
         stills[depth], configs[name] = _job(name, config, out / "stills", device, tests=False), config
+    # the seed is the outer loop: all tables have a first result before any row has its second
     for seed in range(seeds):
         for key, row in rows.items():
             config = study.config(
@@ -78,6 +83,7 @@ def make_plan(tables: Mapping[str, Table], study: Study, out: Path, *, seeds: in
 
 
 def data_directory(out: Path, name: str) -> Path:
+    """Return the directory of a data set."""
     return out / "data" / name
 
 
@@ -87,23 +93,34 @@ def _job(name: str, config: Config, folder: Path, device: str, *, tests: bool) -
 
 
 def identity(row: Row, study: Study) -> str:
-    """Eight letters that stand for all that the row's runs depend on, except their seed."""
+    """Return a hash (8 hex digits) of everything that the runs of a row depend on, except their seed."""
+    # fixed paths and seed: where the study lies does not matter
     config = study.config(row, data=Path("data"), weights=Path("stills"), seed=0)
     videos = [asdict(study.data[row.data].spec), dict(study.videos)]
-    return _hash([config.model_dump(mode="json"), videos, _stills_facts(row.depth, study)])
+    return _hash([_values(config), videos, _stills_facts(row.depth, study)])
 
 
 def _stills_facts(depth: str, study: Study) -> list[Any]:
+    """What the 2-D network of a depth depends on."""
     config = study.stills_config(depth, Path("data"))
-    return [config.model_dump(mode="json"), asdict(study.stills_spec), study.stills]
+    return [_values(config), asdict(study.stills_spec), study.stills]
+
+
+def _values(config: Config) -> dict[str, Any]:
+    """The configuration as JSON values, under the old names of renamed keys: a rename must not change a hash."""
+    values = config.model_dump(mode="json")
+    for old, new in RENAMED.items():
+        (section, old_key), new_key = old.split("."), new.split(".")[1]
+        values[section][old_key] = values[section].pop(new_key)
+    return values
 
 
 def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps([MEANING, value], sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([CODE_VERSION, value], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def label(row: Row) -> str:
-    """`spacetime-c2d_mini38_nl1-res3-gaussian`: a name for people; `identity` tells rows apart."""
+    """Return a readable name of a row, such as `spacetime-c2d_mini38_nl1-res3-gaussian`; it need not be unique."""
     model = row.model
     special = {model.stage: None, model.pairwise: "embedded_gaussian", model.axis: "spacetime"}
     return "-".join([row.data, model.name, *(str(v) for v, usual in special.items() if v != usual)])

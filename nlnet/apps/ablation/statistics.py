@@ -1,8 +1,8 @@
-"""Intervals and verdicts, closed forms throughout.
+"""95 % intervals of accuracies and of their differences, and the rules by which a difference counts as shown.
 
-Every network of a comparison is tested on the same videos, so differences are taken video by video. The intervals
-hold for these trained networks on other videos; that another seed of training may end elsewhere is answered by
-asking that every seed agrees.
+All intervals are closed forms. Networks of a table are tested on the same videos, so differences are taken video by
+video. The intervals say what these trained networks would reach on other videos. They do not cover other seeds of
+training; for that, every rule also asks each seed to agree.
 """
 
 import math
@@ -13,16 +13,16 @@ from typing import Literal
 import numpy as np
 
 Z = 1.959963984540054
-"""Two-sided 95 % of the normal distribution."""
+"""97.5 % quantile of the standard normal distribution: two-sided 95 %."""
 MARGIN = 3.0
-"""Percentage points that count as a difference worth naming, for claims that say "alike" or "no gain"."""
+"""Percentage points below which a difference is too small to matter, for the rules "alike" and "no gain"."""
 
 Verdict = Literal["shown", "not shown", "contradicted", "not run"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate in percent, or a difference in percentage points, with its 95 % interval and the seeds' values."""
+    """An accuracy in percent, or a difference in percentage points: mean over seeds, 95 % interval, value of each seed."""
 
     value: float
     low: float
@@ -30,25 +30,31 @@ class Interval:
     seeds: tuple[float, ...] = ()
 
     def text(self) -> str:
+        """Return "value [low, high]"."""
         return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
 def wilson(right: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion `right`/`count`, as shares of 1. `right` may be a mean over seeds.
+    """Return Wilson's 95 % interval of the proportion p = `right`/`count`, as fractions; n = `count`.
 
-    (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n).
+    (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n). Unlike p ± z √(p(1−p)/n), it stays inside [0, 1] and has a width
+    at p = 0 and 1. `right` need not be an integer: it may be a mean over seeds.
+
+    Raises:
+        ValueError: count < 1.
     """
     if count < 1:
-        raise ValueError(f"an interval needs at least one video, got {count}")
+        raise ValueError(f"count: got {count}, expected at least one video")
     p = right / count
     centre, width = p + Z**2 / (2 * count), Z * math.sqrt(p * (1 - p) / count + Z**2 / (4 * count**2))
     scale = 1 + Z**2 / count
-    # rounding must not push an end beyond the value or the range
+    # floating-point error must not push an end past p or out of [0, 1]
     return max(0.0, min(p, (centre - width) / scale)), min(1.0, max(p, (centre + width) / scale))
 
 
 def accuracy(correct: np.ndarray) -> Interval:
-    """The share of videos that are right, (seeds, videos) booleans: the mean over seeds, Wilson over the videos."""
+    """Return the accuracy of (seeds, videos) booleans: the mean over seeds, with Wilson's interval over the videos."""
+    # n is the number of videos and not seeds × videos: the seeds see the same videos, so they are no new sample
     low, high = wilson(float(correct.mean(0).sum()), correct.shape[1])
     return Interval(
         100 * float(correct.mean()), 100 * low, 100 * high, tuple(100 * float(s) for s in correct.mean(1))
@@ -56,7 +62,11 @@ def accuracy(correct: np.ndarray) -> Interval:
 
 
 def difference(ours: np.ndarray, other: np.ndarray) -> Interval:
-    """ours − other, (seeds, videos) booleans of the same videos and seeds: mean ± z·sd/√n of the videos' differences."""
+    """Return ours − other, from (seeds, videos) booleans of the same videos: mean ± z·sd/√n over the videos.
+
+    Paired: videos that are hard for both networks cancel, so the interval is narrower than that of `drop`.
+    """
+    # first the mean over seeds: one number a video is the sample
     by_video = (ours.astype(float) - other).mean(0)
     mean, error = float(by_video.mean()), float(by_video.std(ddof=1)) / math.sqrt(len(by_video))
     seeds = (ours.astype(float) - other).mean(1)
@@ -66,7 +76,10 @@ def difference(ours: np.ndarray, other: np.ndarray) -> Interval:
 
 
 def drop(near: np.ndarray, far: np.ndarray) -> Interval:
-    """near − far, accuracies on two sets of videos, (seeds, videos) each: the variances of the two means add."""
+    """Return near − far, the difference of the accuracies on two disjoint sets of videos, (seeds, videos) booleans each.
+
+    The two means are independent, so their variances add: mean ± z √(sd²_near/n_near + sd²_far/n_far).
+    """
     parts = [part.astype(float).mean(0) for part in (near, far)]
     mean = float(parts[0].mean() - parts[1].mean())
     error = math.sqrt(sum(float(p.var(ddof=1)) / len(p) for p in parts))
@@ -77,14 +90,17 @@ def drop(near: np.ndarray, far: np.ndarray) -> Interval:
 
 
 def better(by: Interval) -> Verdict:
-    """A difference is above 0: its whole interval and every seed."""
+    """Return "shown" if the whole interval and every seed are above 0, "contradicted" if all are below."""
     if by.low > 0 and min(by.seeds) > 0:
         return "shown"
     return "contradicted" if by.high < 0 and max(by.seeds) < 0 else "not shown"
 
 
 def alike(by: Interval) -> Verdict:
-    """A difference lies within ±MARGIN: its whole interval and every seed. Contradicted where all are on one side."""
+    """Return "shown" if the whole interval and every seed lie within ±MARGIN, "contradicted" if all lie beyond the same end.
+
+    An interval that contains 0 would not be enough: few videos would then show any two networks to be alike.
+    """
     if by.low > -MARGIN and by.high < MARGIN and max(map(abs, by.seeds)) < MARGIN:
         return "shown"
     above = by.low > MARGIN and min(by.seeds) > MARGIN
@@ -93,28 +109,29 @@ def alike(by: Interval) -> Verdict:
 
 
 def no_gain(by: Interval) -> Verdict:
-    """A difference is below MARGIN: its whole interval and every seed. Contradicted where all are above."""
+    """Return "shown" if the whole interval and every seed are below MARGIN, "contradicted" if all are above."""
     if by.high < MARGIN and max(by.seeds) < MARGIN:
         return "shown"
     return "contradicted" if by.low > MARGIN and min(by.seeds) > MARGIN else "not shown"
 
 
 def above(value: Interval, level: float) -> Verdict:
-    """An accuracy is above `level` percent: its whole interval and every seed."""
+    """Return "shown" if the whole interval and every seed are above `level` percent, "contradicted" if all are below."""
     if value.low > level and min(value.seeds) > level:
         return "shown"
     return "contradicted" if value.high < level and max(value.seeds) < level else "not shown"
 
 
 def below(value: Interval, level: float) -> Verdict:
-    """An accuracy is below `level` percent: its whole interval and every seed."""
+    """Return "shown" if the whole interval and every seed are below `level` percent, "contradicted" if all are above."""
     opposite: dict[Verdict, Verdict] = {"shown": "contradicted", "contradicted": "shown"}
     verdict = above(value, level)
     return opposite.get(verdict, verdict)
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """A claim of several parts: not run if a part was not, contradicted if one is, shown if all are."""
+    """Return the verdict on a claim from those on its parts: "shown" needs all parts, "contradicted" only one."""
+    # the first that occurs decides: with a part missing nothing is known, and one contradicted part is enough
     for decisive in ("not run", "contradicted", "not shown"):
         if decisive in verdicts:
             return decisive

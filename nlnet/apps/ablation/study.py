@@ -1,4 +1,4 @@
-"""What the rows of the ablation study share: the data sets, the two stages of training, testing; and what a row is."""
+"""What all rows of the ablation study share, the data sets and the training recipe; the types `Row` and `Table`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,38 +20,33 @@ from nlnet.engine.config import (
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """Diagnostic videos and the clips that are cut from them."""
+    """Diagnostic videos, and how clips are cut from them."""
 
-    what: str
     spec: DiagnosticSpec
     frames: int = 8
+    """Frames of a clip."""
     stride: int = 2
+    """Distance from one frame of a clip to the next, in video frames."""
 
     @property
     def crop(self) -> int:
-        """What a random crop cuts off is at most the margin."""
+        """Side of a random crop, pixels: a crop cuts off at most the margin, where no item lies."""
         return self.spec.height - self.spec.margin
 
 
-# how the recipe was chosen, by validation videos of seeds 0 and 1: docs/log.md
+# chosen together with the recipe on the validation videos of seeds 0 and 1 (docs/log.md)
 _ITEMS: Mapping[str, Any] = {"height": 40, "width": 40, "tile": 14, "visible": 4, "jitter": 2, "seed": 1}
 DATA = {
-    "spacetime": DataSet(
-        what="items apart in space and in time", spec=DiagnosticSpec(task="spacetime", frames=18, **_ITEMS)
-    ),
-    "space": DataSet(
-        what="items apart in space, in every frame", spec=DiagnosticSpec(task="space", frames=18, **_ITEMS)
-    ),
-    "time": DataSet(
-        what="items apart in time, at one place", spec=DiagnosticSpec(task="time", frames=18, **_ITEMS)
-    ),
-    "long": DataSet(
-        what="the same in videos twice as long, the items up to as far apart as they go",
-        spec=DiagnosticSpec(task="time", frames=34, **_ITEMS),
-        frames=16,
-    ),
+    # the items lie apart in space and in time
+    "spacetime": DataSet(spec=DiagnosticSpec(task="spacetime", frames=18, **_ITEMS)),
+    # apart in space, visible in every frame
+    "space": DataSet(spec=DiagnosticSpec(task="space", frames=18, **_ITEMS)),
+    # apart in time, all at the same position
+    "time": DataSet(spec=DiagnosticSpec(task="time", frames=18, **_ITEMS)),
+    # as "time", in videos and clips twice as long, so that distances in time reach further
+    "long": DataSet(spec=DiagnosticSpec(task="time", frames=34, **_ITEMS), frames=16),
+    # anywhere in larger frames, visible in every frame, so that distances in space vary
     "wide": DataSet(
-        what="items anywhere in larger frames, in every frame",
         spec=DiagnosticSpec(task="space", frames=8, height=56, width=56, tile=14, layout="anywhere", seed=1),
         frames=4,
     ),
@@ -60,22 +55,26 @@ DATA = {
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What all rows share: videos, the two stages of training, testing. One recipe, none tuned for a row."""
+    """The recipe of all rows: numbers of videos, two stages of training, test. No row has settings of its own."""
 
     data: Mapping[str, DataSet] = field(default_factory=lambda: DATA)
     videos: Mapping[str, int] = field(default_factory=lambda: {"train": 5000, "val": 200, "test": 1000})
+    """Videos of each data set, by split."""
     stills: int = 6600
+    """Single frames that the 2-D networks are trained on."""
     stills_spec: DiagnosticSpec = DATA["spacetime"].spec
     stills_iterations: int = 1200
     stills_batch: int = 128
     iterations: int = 550
+    """Of fine-tuning; so are the numbers below."""
     batch: int = 32
     warmup: int = 30
     validate_every: int = 275
     precise_norm: int = 10
+    """Batches of precise batch normalisation; twice as many for the 2-D networks."""
 
     def stills_config(self, depth: str, data: Path) -> Config:
-        """The 2-D network of a depth on single frames, 22 classes: the part that ImageNet plays in the paper."""
+        """Return the configuration of a 2-D network, trained on single frames (22 classes) as the paper's is on ImageNet."""
         return Config(
             model=ModelConfig(name=f"c2d_{depth}", variant="8x8", dropout=0.0),
             data=DataConfig(
@@ -103,7 +102,7 @@ class Study:
         )
 
     def config(self, row: "Row", *, data: Path, weights: Path, seed: int) -> Config:
-        """A row's network, inflated from the 2-D network in `weights` and fine-tuned on the videos in `data`."""
+        """Return the configuration of a row: its network is inflated from `weights` and fine-tuned on the videos in `data`."""
         videos = self.data[row.data]
         side, crop = videos.spec.height, videos.crop
         return Config(
@@ -136,6 +135,7 @@ class Study:
         )
 
     def _warmup(self, iterations: int) -> int:
+        # a study of a few iterations, as in the tests, must not warm up to its end
         return min(iterations, self.iterations // 5)
 
 
@@ -147,21 +147,22 @@ class Row:
     model: ModelConfig
     data: str = "spacetime"
     paper: str | None = None
-    """The row's name in the paper's table (`published`)."""
+    """Name of the row in the paper's table (`rows.published`); None if the paper has no such row."""
 
     @property
     def depth(self) -> str:
-        """The scale, which names the 2-D network that it starts from."""
+        """Depth of the network, such as "mini20": rows of one depth start from the same 2-D network."""
         return self.model.name.split("_")[1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of the paper, or one beyond it."""
+    """A table of the paper, or one of ours."""
 
     title: str
     rows: tuple[Row, ...]
     note: str = ""
 
     def __getitem__(self, name: str) -> Row:
+        """Return the row with this name."""
         return next(row for row in self.rows if row.name == name)

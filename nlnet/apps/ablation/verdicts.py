@@ -1,4 +1,4 @@
-"""What the runs say about a claim: its parts one by one, and all together."""
+"""The verdict on each claim, from the results of the rows that it compares."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,44 +22,51 @@ from nlnet.apps.ablation.statistics import (
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What became of a part; `interval` is None for costs and rows that were not run."""
+class PartVerdict:
+    """The verdict on one part of a claim; `interval` is None if it compares costs or a row was not run."""
 
     part: Part
     verdict: Verdict
     interval: Interval | None
     text: str
+    """The rows and the numbers, for the tables."""
 
 
-def judge(claim: Claim, outcomes: Mapping[str, Outcome]) -> tuple[Verdict, list[Finding]]:
-    """The verdict on a claim from the outcomes of its table's rows, by row name."""
-    findings = [_find(part, outcomes) for part in claim.parts]
-    return together([finding.verdict for finding in findings]), findings
+def judge(claim: Claim, outcomes: Mapping[str, Outcome]) -> tuple[Verdict, list[PartVerdict]]:
+    """Return the verdict on a claim and on each of its parts.
+
+    Args:
+        outcomes: results of the rows of the claim's table, by row name; rows without a result are left out.
+    """
+    parts = [_judge_part(part, outcomes) for part in claim.parts]
+    return together([part.verdict for part in parts]), parts
 
 
-def _find(part: Part, outcomes: Mapping[str, Outcome]) -> Finding:
+def _judge_part(part: Part, outcomes: Mapping[str, Outcome]) -> PartVerdict:
     names = [part.ours] + ([part.other] if part.other else [])
     missing = [name for name in names if name not in outcomes]
     label = part.ours + (f" − {part.other}" if part.other else "")
     if missing:
-        return Finding(part, "not run", None, f"{label}: {' and '.join(missing)} did not run")
+        return PartVerdict(part, "not run", None, f"{label}: {' and '.join(missing)} did not run")
     ours = outcomes[part.ours]
     if part.rule == "cheaper":
         assert part.other is not None
+        # multiply-adds are counted, not measured: no interval and no third verdict
         pair = (ours.cost.macs, outcomes[part.other].cost.macs)
         verdict: Verdict = "shown" if pair[0] < pair[1] else "contradicted"
-        return Finding(part, verdict, None, f"{label}: {pair[0] / 1e6:.1f} M and {pair[1] / 1e6:.1f} M")
+        return PartVerdict(part, verdict, None, f"{label}: {pair[0] / 1e6:.1f} M and {pair[1] / 1e6:.1f} M")
     interval = _interval(part, ours, outcomes[part.other] if part.other else None)
     verdict = _verdict(part.rule, interval)
-    shown = f"{label}{_thirds(part)}: {interval.text()}"
-    return Finding(part, verdict, interval, shown)
+    return PartVerdict(part, verdict, interval, f"{label}{_suffix(part)}: {interval.text()}")
 
 
-def _thirds(part: Part) -> str:
+def _suffix(part: Part) -> str:
+    """What a part of the rules "falls" and "flat" subtracts; empty for the other rules."""
     return f", nearest − farthest in {part.axis}" if part.rule in ("falls", "flat") else ""
 
 
 def _interval(part: Part, ours: Outcome, other: Outcome | None) -> Interval:
+    """The accuracy or the difference that the rule of a part is about."""
     if part.rule in ("related", "unrelated"):
         return ours.accuracy
     if part.rule in ("falls", "flat"):
@@ -67,11 +74,13 @@ def _interval(part: Part, ours: Outcome, other: Outcome | None) -> Interval:
         return drop(ours.correct[:, near], ours.correct[:, far])
     assert other is not None
     if part.rule in ("loses", "keeps"):
+        # the rows are tested on different videos, which cannot be paired
         return drop(ours.correct, other.correct)
     return difference(ours.correct, other.correct)
 
 
 def _verdict(rule: Rule, interval: Interval) -> Verdict:
+    """What the rule says about the interval."""
     if rule in ("better", "falls", "loses"):
         return better(interval)
     if rule in ("alike", "flat"):
@@ -82,16 +91,19 @@ def _verdict(rule: Rule, interval: Interval) -> Verdict:
 
 
 def thirds(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The videos up to the lower tercile of the distances, and those from the upper one on, never the same ones;
-    split at their most frequent value where both terciles are that.
+    """Return two masks of videos: the nearest third by distance and the farthest third; no video is in both.
+
+    Near is up to the lower tercile, far is from the upper tercile on. Distances are discrete, so both terciles can be the
+    same value; then all videos are split there in two.
 
     Raises:
-        ValueError: the distances are all the same.
+        ValueError: all distances are the same.
     """
     low, high = np.quantile(distance, [1 / 3, 2 / 3])
     if distance.min() == distance.max():
-        raise ValueError(f"near and far: expected distances that differ, got {float(low):g} for every video")
+        raise ValueError(f"distance: expected distances that differ, got {float(low):g} for every video")
     if low < high:
         return distance <= low, distance >= high
+    # the frequent value itself counts as near, unless no distance is larger
     near = distance <= low if low < distance.max() else distance < low
     return near, ~near

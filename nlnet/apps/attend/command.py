@@ -1,107 +1,25 @@
-"""`nlnet attend`: where a run's non-local blocks look in a video, as pictures and as numbers."""
+"""`nlnet attend`: write the attention of a run's non-local blocks on a video as a figure, animations and JSON."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-from nlnet.apps.attend.figures import Gaze, strip
-from nlnet.apps.attend.film import film, pace, write_gif, write_mp4
+from nlnet.apps.attend.animation import animation_frames, frame_rate, write_gif, write_mp4
+from nlnet.apps.attend.attention_map import AttentionMap
+from nlnet.apps.attend.figures import attention_figure
+from nlnet.apps.attend.video_attention import VideoAttention, attention_of_video, view_of
 from nlnet.apps.console import OUT, print_json, table
-from nlnet.attention.observe import Observation, observe
-from nlnet.data import normalize
-from nlnet.engine.config import Config
+from nlnet.apps.plots import save
 from nlnet.engine.distributed import world
-from nlnet.engine.evaluation.video_views import cut_video, middle_view, score_view
 from nlnet.engine.network import load_network
 from nlnet.engine.runs.atomic_write import write_json
-from nlnet.engine.runs.checkpoint import Checkpoint
+from nlnet.errors import NlnetError, did_you_mean
 from nlnet.insertion.insert import nonlocal_blocks
-from nlnet.models.resnet import VideoResNet
 
 TOP = 20
-"""Arrows of a picture, as in the paper's Figure 3, and strongest keys that the numbers list."""
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One view of a video, as `nlnet test` cuts it."""
-
-    video: Path
-    clip: Tensor
-    """uint8 (3, T, H, W)"""
-    number: int
-    of: int
-    start: int
-    """The video's frame at which the clip starts."""
-    seconds: tuple[float, ...] | None = None
-    """When each frame is shown in the video, where that is known."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sight:
-    """What a network makes of one view: its answer, and where its blocks look."""
-
-    view: View
-    observation: Observation
-    scores: dict[str, float]
-    """Probability of each class for this view, the largest first."""
-    label: str | None
-    """The name of the video's folder, where that is a class."""
-
-    @property
-    def title(self) -> str:
-        name, probability = next(iter(self.scores.items()))
-        known = "" if self.label is None else f", label {self.label}"
-        return f"{self.view.video.name}: answer {name} ({100 * probability:.1f} %){known}"
-
-    @property
-    def frames(self) -> np.ndarray:
-        """The clip for people, (T, H, W, 3) uint8."""
-        frames: np.ndarray = self.view.clip.permute(1, 2, 3, 0).numpy()
-        return frames
-
-    def gazes(self, positions: Sequence[Sequence[int]], paths: Sequence[str]) -> list[Gaze]:
-        """Position by position, every block."""
-        rows, seen = self.observation.rows(positions), self.observation
-        centres = {path: tuple(c.numpy() for c in seen.centres(path)) for path in paths}
-        return [
-            Gaze(path, tuple(position), rows[path][i].cpu().numpy(), centres[path], seen.signed(path))  # type: ignore[arg-type]
-            for i, position in enumerate(positions)
-            for path in paths
-        ]
-
-
-def view_of(video: Path, config: Config, number: int | None = None) -> View:
-    """View `number` of a video under the run's test settings; the centre crop of the middle clip if None."""
-    test, footage = config.test, cut_video(video, config)
-    total = len(footage)
-    number = middle_view(test.clips, test.crops) if number is None else number
-    if not 0 <= number < total:
-        raise ValueError(
-            f"--view: got {number}, expected 0 to {total - 1}: {test.clips} clips × {test.crops} crops"
-        )
-    start = footage.numbers[number // test.crops][0]
-    return View(video, footage.view(number), number, total, start, footage.seconds(number))
-
-
-def sight(model: VideoResNet, checkpoint: Checkpoint, view: View) -> Sight:
-    """Score one view and look at it (in float32)."""
-    config = checkpoint.config
-    best = score_view(model, config, view.clip).sort(descending=True)
-    ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    folder = view.video.absolute().parent.name
-    return Sight(
-        view,
-        observe(model, normalize(view.clip[None], config.data.mean, config.data.std)),
-        {checkpoint.classes[i]: p for i, p in ranked},
-        folder if folder in checkpoint.classes else None,
-    )
+"""Arrows in a figure, as in Figure 3 of the paper, and strongest keys listed in attention.json."""
 
 
 def run_attend(
@@ -118,131 +36,157 @@ def run_attend(
     device: str,
     as_json: bool,
 ) -> None:
-    """`nlnet attend`."""
-    asked = [position_of(text) for text in at]
+    """Run `nlnet attend`: write attention.png, .gif, .mp4 and .json, and print a summary or the JSON.
+
+    Args:
+        at: query positions "t,y,x" in the clip; if empty, the `queries` positions that the last chosen block changes
+            most.
+        blocks: paths of blocks, or of modules that contain blocks; if empty, all blocks.
+    """
+    asked = [parse_position(text) for text in at]
     with world(device) as here:
         model, loaded = load_network(run, checkpoint, here.device)
         if not nonlocal_blocks(model):
-            raise ValueError(
-                f"{run}: {loaded.config.model.name} has no non-local block, so there is nothing to look at; "
+            raise NlnetError(
+                f"{run}: {loaded.config.model.name} has no non-local block, so there is no attention to show; "
                 "give a run of a network with one, such as i3d_r50_nl5"
             )
-        seen = sight(model, loaded, view_of(video, loaded.config, view))
-    paths = chosen(seen.observation.paths, blocks)
-    positions = asked or seen.observation.strongest(queries, paths[-1])
-    gazes = seen.gazes(positions, paths)
-    out = out or folder_of(video, (run if run.is_dir() else run.parent) / "attention")
+        found = attention_of_video(model, loaded, view_of(video, loaded.config, view))
+    check_positions(asked, found.observation.grid)
+    paths = select_blocks(found.observation.paths, blocks)
+    positions = asked or found.observation.strongest(queries, paths[-1])
+    maps = found.maps(positions, paths)
+    out = out or output_folder(video, (run if run.is_dir() else run.parent) / "attention")
     numbers = as_numbers(
-        seen, gazes, run=run, chosen_by="--at" if asked else f"the strongest response of {paths[-1]}"
+        found, maps, run=run, chosen_by="--at" if asked else f"the strongest response of {paths[-1]}"
     )
-    pictures = write_pictures(seen, gazes, out, top=top)
+    pictures = write_pictures(found, maps, out, top=top)
     numbers["files"] = [str(path) for path in (*pictures, out / "attention.json")]
+    # last, so that a folder with attention.json has all the files that it names
     write_json(out / "attention.json", numbers)
     if as_json:
         print_json(numbers)
     else:
-        show(seen, gazes, numbers["files"], out)
+        print_summary(found, maps, numbers["files"], out)
 
 
-def folder_of(video: Path, root: Path) -> Path:
-    """Where the files about a video go: `root`/STEM, or PARENT_STEM and then STEM-2, … where another video has that."""
-    names = chain(
-        [video.stem, f"{video.absolute().parent.name}_{video.stem}"], (f"{video.stem}-{n}" for n in count(2))
-    )
-    return next(root / name for name in names if holds(root / name, video))
-
-
-def holds(folder: Path, video: Path) -> bool:
-    """Whether a folder is free for this video: not there yet, or about this video already."""
-    numbers = folder / "attention.json"
-    if not numbers.exists():
-        return not folder.exists()
-    try:
-        told = json.loads(numbers.read_text())["video"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    return Path(told).resolve() == video.resolve()
-
-
-def position_of(text: str) -> tuple[int, ...]:
-    """ "t,y,x" as integers."""
+def parse_position(text: str) -> tuple[int, ...]:
+    """Parse "t,y,x" into three integers."""
     try:
         position = tuple(int(part) for part in text.split(","))
     except ValueError:
         position = ()
     if len(position) != 3:
-        raise ValueError(
+        raise NlnetError(
             f"--at: got {text!r}, expected t,y,x: frame, row and column in the clip, such as 3,100,80"
         )
     return position
 
 
-def chosen(paths: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The blocks meant by `wanted`, paths of blocks or of modules that hold one; all if empty. In the network's order."""
+def check_positions(positions: Sequence[Sequence[int]], size: Sequence[int]) -> None:
+    """Check that all positions lie inside a clip of `size` (T, H, W); NlnetError for the first one outside."""
+    for position in positions:
+        if not all(0 <= p < n for p, n in zip(position, size, strict=True)):
+            frame, row, column = (n - 1 for n in size)
+            raise NlnetError(
+                f"--at: got {','.join(map(str, position))}, which lies outside of the clip; expected a frame from 0 to "
+                f"{frame}, a row from 0 to {row} and a column from 0 to {column}"
+            )
+
+
+def select_blocks(paths: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Select blocks by their paths or by modules that contain them, in the network's order; all if `wanted` is empty."""
+
+    def matches(path: str, name: str) -> bool:
+        return path == name or path.startswith(f"{name}.")
+
     for name in wanted:
-        if not any(path == name or path.startswith(f"{name}.") for path in paths):
-            raise ValueError(f"--block: got {name!r}, expected one of {', '.join(paths)}")
-    return [p for p in paths if not wanted or any(p == name or p.startswith(f"{name}.") for name in wanted)]
+        if not any(matches(path, name) for path in paths):
+            raise NlnetError(
+                f"block: got {name!r}, expected one of {', '.join(paths)}{did_you_mean(name, paths)}"
+            )
+    return [path for path in paths if not wanted or any(matches(path, name) for name in wanted)]
 
 
-def write_pictures(seen: Sight, gazes: Sequence[Gaze], out: Path, *, top: int) -> list[Path]:
-    """attention.png, .gif and .mp4 under `out`."""
-    strip(seen.frames, gazes, out / "attention.png", title=seen.title, top=top)
-    pictures, rate = film(seen.frames, gazes), pace(seen.view.seconds)
+def output_folder(video: Path, root: Path) -> Path:
+    """The output folder of a video: `root`/STEM, or PARENT_STEM, STEM-2, … if another video has used that folder."""
+    names = chain(
+        [video.stem, f"{video.absolute().parent.name}_{video.stem}"], (f"{video.stem}-{n}" for n in count(2))
+    )
+    return next(root / name for name in names if is_free_for(root / name, video))
+
+
+def is_free_for(folder: Path, video: Path) -> bool:
+    """Whether a folder does not exist yet, or holds an earlier result for the same video."""
+    numbers = folder / "attention.json"
+    if not numbers.exists():
+        return not folder.exists()
+    try:
+        written_for = json.loads(numbers.read_text())["video"]
+    except (ValueError, KeyError, TypeError):  # not a file of ours, or damaged: never overwrite it
+        return False
+    return Path(written_for).resolve() == video.resolve()
+
+
+def write_pictures(found: VideoAttention, maps: Sequence[AttentionMap], out: Path, *, top: int) -> list[Path]:
+    """Write attention.png, attention.gif and attention.mp4 into `out`, and return their paths."""
+    figure = attention_figure(found.frames, maps, title=found.title, top=top)
+    save(figure, out / "attention.png")
+    pictures, rate = animation_frames(found.frames, maps), frame_rate(found.view.seconds)
     write_gif(pictures, out / "attention.gif", rate)
     write_mp4(pictures, out / "attention.mp4", rate)
     return [out / f"attention.{kind}" for kind in ("png", "gif", "mp4")]
 
 
-def as_numbers(seen: Sight, gazes: Sequence[Gaze], *, run: Path, chosen_by: str) -> dict[str, Any]:
-    """Everything behind the pictures; positions and centres are (t, y, x) in the clip."""
+def as_numbers(
+    found: VideoAttention, maps: Sequence[AttentionMap], *, run: Path, chosen_by: str
+) -> dict[str, Any]:
+    """The content of attention.json: all weights and their geometry; positions and centres are (t, y, x) in the clip."""
+    seen, view = found.observation, found.view
     return {
         "run": str(run),
-        "video": str(seen.view.video),
-        "view": {"number": seen.view.number, "of": seen.view.of, "start_frame": seen.view.start},
-        "clip": {"size": list(seen.observation.grid), "coordinates": "t, y, x: clip frame, row, column"},
-        "classes": dict(list(seen.scores.items())[:5]),
-        "label": seen.label,
-        "film": {"frames_per_second": float(pace(seen.view.seconds))},
+        "video": str(view.video),
+        "view": {"number": view.number, "of": view.of, "start_frame": view.start},
+        "clip": {"size": list(seen.grid), "coordinates": "t, y, x: clip frame, row, column"},
+        "classes": dict(list(found.scores.items())[:5]),
+        "label": found.label,
+        "film": {"frames_per_second": float(frame_rate(view.seconds))},  # the GIF and the MP4
         "positions_chosen_by": chosen_by,
-        "gazes": [
+        "gazes": [  # the attention maps; the keys stay as they are for readers of existing files
             {
-                "block": gaze.block,
-                "position": list(gaze.position),
-                "query_cell": list(seen.observation.query_cell(gaze.block, gaze.position)),
-                "query_centre": list(seen.observation.query_centre(gaze.block, gaze.position)),
-                "signed": gaze.signed,
-                "places_exact": seen.observation.exact(gaze.block),
-                "centres": dict(zip("tyx", (c.tolist() for c in gaze.centres), strict=True)),
-                "weights": gaze.weights.tolist(),
-                "strongest": [{"weight": w, "centre": list(c)} for w, c in gaze.strongest(TOP)],
+                "block": attention.block,
+                "position": list(attention.position),
+                "query_cell": list(seen.query_cell(attention.block, attention.position)),
+                "query_centre": list(seen.query_centre(attention.block, attention.position)),
+                "signed": attention.signed,
+                "places_exact": seen.exact(attention.block),
+                "centres": dict(zip("tyx", (c.tolist() for c in attention.centres), strict=True)),
+                "weights": attention.weights.tolist(),
+                "strongest": [{"weight": w, "centre": list(c)} for w, c in attention.strongest(TOP)],
             }
-            for gaze in gazes
+            for attention in maps
         ],
     }
 
 
-def show(seen: Sight, gazes: Sequence[Gaze], files: Sequence[str], out: Path) -> None:
+def print_summary(
+    found: VideoAttention, maps: Sequence[AttentionMap], files: Sequence[str], out: Path
+) -> None:
+    """Print the strongest key of each attention map, blocks with estimated positions, and the files."""
     rows = []
-    for gaze in gazes:
-        weight, centre = gaze.strongest(1)[0]
-        where = ", ".join(f"{c:g}" for c in centre)
-        rows.append(
-            [gaze.name, ", ".join(map(str, gaze.position)), f"{weight:.3g}", where, gaze.weights.size]
-        )
-    view = f"view {seen.view.number} of {seen.view.of}, from frame {seen.view.start} of the video"
-    columns = ["block", "from t, y, x", "strongest weight", "at t, y, x", "keys"]
-    OUT.print(table(f"{seen.title}; {view}", columns, rows))
-    guessed = [g for g in dict.fromkeys(gaze.block for gaze in gazes) if not seen.observation.exact(g)]
-    if guessed:
+    for attention in maps:
+        weight, centre = attention.strongest(1)[0]
+        query, key = ", ".join(map(str, attention.position)), ", ".join(f"{c:g}" for c in centre)
+        rows.append([attention.name, query, f"{weight:.3g}", key, attention.weights.size])
+    view = f"view {found.view.number} of {found.view.of}, from frame {found.view.start} of the video"
+    columns = ["block", "query t, y, x", "largest weight", "key t, y, x", "keys"]
+    OUT.print(table(f"{found.title}; {view}", columns, rows))
+    blocks = dict.fromkeys(attention.block for attention in maps)
+    estimated = [block for block in blocks if not found.observation.exact(block)]
+    if estimated:
         OUT.print(
-            f"[yellow]places estimated from sizes:[/yellow] {', '.join(guessed)}. The network moves cells before these "
-            "blocks in a way that is not followed."
+            f"[yellow]positions estimated from map sizes:[/yellow] {', '.join(estimated)}. A layer before these blocks "
+            "moves the cells of its map in a way that cannot be traced back to the clip."
         )
-    OUT.print(
-        table(
-            f"written to {out}",
-            ["file", "KiB"],
-            [[Path(f).name, f"{Path(f).stat().st_size / 1024:.0f}"] for f in files],
-        )
-    )
+    sizes = [[Path(file).name, f"{Path(file).stat().st_size / 1024:.0f}"] for file in files]
+    OUT.print(table(f"written to {out}", ["file", "KiB"], sizes))

@@ -1,17 +1,17 @@
-"""The block in training, beside a plain one: convolutions, the whole N×M map, batch norm, as the equations are read."""
+"""Benchmarks of a training step of the block beside a plain block that follows the equations of the paper literally."""
 
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from nlnet.apps.bench.side_by_side import Contest
+from nlnet.apps.bench.side_by_side import Comparison
 from nlnet.block import CONVOLUTIONS, NonLocalBlock
 from nlnet.layers.norms import BATCH_NORMS
 from nlnet.ops.reference import definition
 
 Shape = tuple[int, ...]
-"""B, C and the grid."""
+"""B, C and the sizes of the axes."""
 
 SHAPES: tuple[Shape, ...] = (
     (2, 1024, 4, 14, 14),
@@ -24,9 +24,10 @@ LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class PlainBlock(nn.Module):
-    """z = BN(W_z y) + x with keys pooled after φ and g: eq. 6 and 1 term by term, the map in memory.
+    """A non-local block written as in the paper, with the whole N×M map in memory: z = BN(W_z y) + x (equations 1 and 6).
 
-    The concatenation's map is ReLU(a_i + b_j); the ports' own, 2d numbers a pair, does not fit into memory here.
+    Keys are pooled after φ and g. The map of the concatenation is computed as ReLU(a_i + b_j). Other projects hold 2d numbers for each pair of
+    positions instead, which does not fit into memory at these shapes.
     """
 
     def __init__(self, channels: int, *, ndim: int, pairwise: str) -> None:
@@ -46,35 +47,37 @@ class PlainBlock(nn.Module):
         return self.norm(self.W_z(y.mT.reshape(x.shape[0], -1, *x.shape[2:]))) + x
 
 
-def block_contests(
+def block_comparisons(
     device: str,
     dtype: torch.dtype,
     shapes: tuple[Shape, ...] = SHAPES,
     plain: Callable[[Shape, str], nn.Module | None] | None = None,
-) -> Iterator[Contest]:
-    """A training step of the block alone, in autocast where `dtype` is a half.
+) -> Iterator[Comparison]:
+    """Compare a training step of `NonLocalBlock` with one of a plain block, under autocast if `dtype` is bfloat16.
 
     Args:
-        plain: makes the block to compare with, None where it has none; `PlainBlock` if not given.
+        plain: makes the block to compare with from a shape and a pairwise function; it returns None where it has
+            none. `PlainBlock` if not given.
     """
     for shape in shapes:
         for pairwise in PAIRWISE:
             ndim = len(shape) - 2
             torch.manual_seed(0)
-            rival = (
+            other = (
                 PlainBlock(shape[1], ndim=ndim, pairwise=pairwise)
                 if plain is None
                 else plain(shape, pairwise)
             )
+            # mmcv's convention is the one that PlainBlock and mmcv's block compute
             ours = NonLocalBlock(shape[1], ndim=ndim, pairwise=pairwise, convention="mmcv")
             x = torch.randn(shape, device=device)
-            rows = x.contiguous(memory_format=LAYOUTS[len(shape)])
-            ways = {} if rival is None else {"plain": step(rival.to(device), x, dtype)}
+            channels_last = x.contiguous(memory_format=LAYOUTS[len(shape)])
+            ways = {} if other is None else {"plain": step(other.to(device), x, dtype)}
             ways |= {
                 "ours": step(ours.to(device), x, dtype),
-                "ours, channels-last": step(ours, rows, dtype),
+                "ours, channels-last": step(ours, channels_last, dtype),
             }
-            yield Contest(
+            yield Comparison(
                 name=f"{pairwise}, {' × '.join(map(str, shape))}",
                 ways=ways,
                 memory=True,
@@ -83,13 +86,13 @@ def block_contests(
 
 
 def step(block: nn.Module, x: Tensor, dtype: torch.dtype) -> Callable[[], None]:
-    """Forward and backward of a training step, gradients dropped."""
+    """Return a function that runs forward and backward of a training step and drops the gradients."""
 
     def run() -> None:
-        inner = x.detach().requires_grad_()
+        inner = x.detach().requires_grad_()  # as inside a network, where the gradient of x is needed too
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             y = block.train()(inner)
-        y.float().backward(x)
+        y.float().backward(x)  # any gradient of the right shape will do
         block.zero_grad(set_to_none=True)
 
     return run

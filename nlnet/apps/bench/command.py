@@ -1,4 +1,4 @@
-"""`nlnet bench`: what a user waits for, measured here, in tables and as JSON with its passport."""
+"""`nlnet bench`: run the benchmarks of some groups, print tables, and write JSON with their provenance."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 
-from nlnet.apps.bench.roofline import limits
-from nlnet.apps.bench.side_by_side import MIB, Contest, Timing, race
+from nlnet.apps.bench.roofline import measure_limits
+from nlnet.apps.bench.side_by_side import MIB, Comparison, Timing, time_by_turns
 from nlnet.apps.console import ERR, OUT, table
 from nlnet.engine.config import Config
+from nlnet.engine.distributed import choose_device
 from nlnet.engine.runs.atomic_write import write_json
-from nlnet.engine.runs.provenance import passport
-from nlnet.errors import ConfigError
+from nlnet.engine.runs.provenance import provenance
+from nlnet.errors import ConfigError, did_you_mean
 
 GROUPS = ("op", "growth", "block", "network", "loader", "test")
-NONE: Mapping[str, float] = {}
+NO_SHARES: Mapping[str, float] = {}
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -33,36 +34,41 @@ def run_bench(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Race the contests of those groups and show them; "all" is every group."""
+    """Run `nlnet bench`: time the comparisons of some groups and show them; "all" means every group."""
     from nlnet.apps.console import print_json
 
     unknown = [name for name in groups if name not in (*GROUPS, "all")]
     if unknown or not groups:
-        raise ConfigError(f"got {', '.join(unknown) or 'nothing'}; expected {', '.join(GROUPS)} or all")
+        raise ConfigError(
+            f"benchmark: got {', '.join(unknown) or 'nothing'}; expected {', '.join(GROUPS)} or all"
+            + (did_you_mean(unknown[0], (*GROUPS, "all")) if unknown else "")
+        )
     if precision not in DTYPES:
         raise ConfigError(f"precision: got {precision!r}, expected {' or '.join(DTYPES)}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device).type
     if threads is not None:
         torch.set_num_threads(threads)
-    result, used = heading(device, precision), set[torch.dtype]()
+    result, used = result_header(device, precision), set[torch.dtype]()
     for group in (name for name in GROUPS if name in groups or "all" in groups):
-        for contest in contests(group, device, DTYPES[precision], compiled):
-            ERR.print(f"{group}: {contest.name}", highlight=False, markup=False)
-            timings = race(contest, seconds=seconds)
-            used |= {work.dtype for work in contest.work.values()}
-            shares = shares_of_limits(contest, timings, device)
-            result["contests"].append(record(group, contest, timings, shares))
+        for comparison in comparisons_of(group, device, DTYPES[precision], compiled):
+            # progress goes to stderr: with --json stdout holds JSON alone
+            ERR.print(f"{group}: {comparison.name}", highlight=False, markup=False)
+            timings = time_by_turns(comparison, seconds=seconds)
+            used |= {work.dtype for work in comparison.work.values()}
+            shares = shares_of_limits(comparison, timings, device)
+            result["comparisons"].append(as_entry(group, comparison, timings, shares))
             if not as_json:
-                show(contest, timings, shares)
+                print_table(comparison, timings, shares)
+    # a load above the threads of the benchmark means that other programs were running: the timings are doubtful
     result["load_after"] = os.getloadavg()
     result["limits"] = {
-        name: asdict(limits(device, dtype)) for name, dtype in DTYPES.items() if dtype in used
+        name: asdict(measure_limits(device, dtype)) for name, dtype in DTYPES.items() if dtype in used
     }
     if not as_json:
         for name, most in result["limits"].items():
             OUT.print(
-                f"the limit, {name}: products {most['flops'] / 1e9:,.0f} GFLOP/s, copies {most['bytes'] / 1e9:,.1f} GB/s",
+                f"limits of this machine in {name}: matrix products {most['flops'] / 1e9:,.0f} GFLOP/s, copies "
+                f"{most['bytes'] / 1e9:,.1f} GB/s",
                 highlight=False,
             )
     if out is not None:
@@ -72,55 +78,59 @@ def run_bench(
         print_json(result)
 
 
-def heading(device: str, precision: str) -> dict[str, Any]:
-    """What the numbers were made on; the load is the machine's before the first of them."""
+def result_header(device: str, precision: str) -> dict[str, Any]:
+    """The start of a result file: provenance, settings, and the load of the machine before the first measurement."""
     return {
-        "passport": passport(),
+        "provenance": provenance(),
         "device": device,
         "precision": precision,
         "threads": torch.get_num_threads(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "load_before": os.getloadavg(),
-        "contests": [],
+        "comparisons": [],
     }
 
 
-def contests(group: str, device: str, dtype: torch.dtype, compiled: bool) -> Iterator[Contest]:
+def comparisons_of(group: str, device: str, dtype: torch.dtype, compiled: bool) -> Iterator[Comparison]:
+    """The comparisons of one group, made one at a time to save memory."""
     if group in ("op", "growth"):
-        from nlnet.apps.bench.operation import growth_contests, operation_contests
+        from nlnet.apps.bench.operation import growth_comparisons, operation_comparisons
 
-        yield from (operation_contests if group == "op" else growth_contests)(device, dtype)
+        yield from (operation_comparisons if group == "op" else growth_comparisons)(device, dtype)
     elif group == "block":
-        from nlnet.apps.bench.block import block_contests
+        from nlnet.apps.bench.block import block_comparisons
 
-        yield from block_contests(device, dtype)
+        yield from block_comparisons(device, dtype)
     elif group == "network":
-        from nlnet.apps.bench.network import network_contests
+        from nlnet.apps.bench.network import network_comparisons
 
-        yield from network_contests(device, compiled=compiled)
+        yield from network_comparisons(device, compiled=compiled)
     else:
-        from nlnet.apps.bench.loading import eval_contests, loader_contests
+        from nlnet.apps.bench.loading import evaluation_comparisons, loader_comparisons
 
-        yield from loader_contests() if group == "loader" else eval_contests(Config())
+        yield from loader_comparisons() if group == "loader" else evaluation_comparisons(Config())
 
 
-def shares_of_limits(contest: Contest, timings: Mapping[str, Timing], device: str) -> dict[str, float]:
-    """Of what the machine's products and copies would allow, for the ways whose work is known; 1 is the roofline."""
+def shares_of_limits(comparison: Comparison, timings: Mapping[str, Timing], device: str) -> dict[str, float]:
+    """For ways of known work: the least time that the roofline allows, divided by the measured time."""
     return {
-        way: limits(device, work.dtype).seconds(work) / timings[way].median
-        for way, work in contest.work.items()
+        way: measure_limits(device, work.dtype).seconds(work) / timings[way].median
+        for way, work in comparison.work.items()
     }
 
 
-def record(
-    group: str, contest: Contest, timings: Mapping[str, Timing], shares: Mapping[str, float] = NONE
+def as_entry(
+    group: str,
+    comparison: Comparison,
+    timings: Mapping[str, Timing],
+    shares: Mapping[str, float] = NO_SHARES,
 ) -> dict[str, Any]:
-    """A contest for JSON; the limits that `shares` refer to stand beside them."""
+    """The entry of a comparison in a result file."""
     return {
         "group": group,
-        "name": contest.name,
-        **contest.facts,
-        "chosen": contest.chosen,
+        "name": comparison.name,
+        **comparison.facts,
+        "chosen": comparison.chosen,
         "ways": {
             way: asdict(timing) | ({"of_limit": shares[way]} if way in shares else {})
             for way, timing in timings.items()
@@ -128,11 +138,13 @@ def record(
     }
 
 
-def show(contest: Contest, timings: Mapping[str, Timing], shares: Mapping[str, float] = NONE) -> None:
-    """One table; * marks what is taken unless asked otherwise."""
+def print_table(
+    comparison: Comparison, timings: Mapping[str, Timing], shares: Mapping[str, float] = NO_SHARES
+) -> None:
+    """Print a comparison as a table; * marks the default."""
     rows = [
         [
-            f"{way} *" if way == contest.chosen else way,
+            f"{way} *" if way == comparison.chosen else way,
             f"{1e3 * t.median:,.1f}",
             f"{1e3 * t.low:,.1f} – {1e3 * t.high:,.1f}",
             t.rounds,
@@ -142,6 +154,6 @@ def show(contest: Contest, timings: Mapping[str, Timing], shares: Mapping[str, f
         ]
         for way, t in timings.items()
     ]
-    columns = ["way", "ms", "quartiles", "rounds", f"against {contest.baseline}", "MiB more"]
+    columns = ["way", "ms", "quartiles", "rounds", f"speed, {comparison.baseline} = 1", "peak MiB"]
     columns += ["of limit"] if shares else []
-    OUT.print(table(contest.name, columns, rows))
+    OUT.print(table(comparison.name, columns, rows))

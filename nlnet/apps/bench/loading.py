@@ -1,4 +1,4 @@
-"""Loading beside what it cannot do without: clips beside a bare decoder, a test beside one decode and the network."""
+"""Benchmarks of loading: the data loader beside decoding alone, and a test beside one decoding plus the network."""
 
 import os
 import random
@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from nlnet.apps.bench.side_by_side import Contest
-from nlnet.apps.bench.videos import made_videos
+from nlnet.apps.bench.side_by_side import Comparison
+from nlnet.apps.bench.videos import write_videos
 from nlnet.data import EvalTransform, EvalViews, TrainClips, TrainTransform, Video
 from nlnet.data.clips import clip_indices, eval_clips, random_start
 from nlnet.engine.config import Config
@@ -27,7 +27,7 @@ ENCODINGS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def loader_contests(
+def loader_comparisons(
     *,
     clips: int = 32,
     batch: int = 4,
@@ -36,31 +36,35 @@ def loader_contests(
     num_frames: int = 300,
     size: tuple[int, int] = (256, 340),
     workers: tuple[int, ...] = (1, 2),
-) -> Iterator[Contest]:
-    """Random clips of H.264 video: one process that decodes and does no more, then the loader with W workers.
+) -> Iterator[Comparison]:
+    """Compare random clips from H.264 video: one process that only decodes, and the loader with W workers.
 
-    A way's speedup over W is the loader's efficiency. W processes that decode and do no more run beside it: they say
-    what of W the machine has to give. `sampling` are (frames of a clip, their distance). Every process is there
-    before the clock starts.
+    The loader's efficiency is its speedup divided by W. W processes that only decode are timed too: their speedup is
+    what the machine can reach with W processes.
+
+    Args:
+        sampling: (frames of a clip, distance between them).
     """
     transform = transform or TrainTransform(224)
+    # the seeds decide where each clip starts, so that every way decodes the same frames
     keys = [(0, seed) for seed in range(clips)]
     batches = [keys[first : first + batch] for first in range(0, clips, batch)]
     for encoding, options in ENCODINGS.items():
         with TemporaryDirectory() as folder:
-            videos = made_videos(Path(folder), 1, num_frames=num_frames, size=size, options=options)
+            videos = write_videos(Path(folder), 1, num_frames=num_frames, size=size, options=options)
             for length, stride in sampling:
-                bare = BareClips(videos.items[0].path, num_frames, length, stride)
+                decoded = DecodedClips(videos.items[0].path, num_frames, length, stride)
                 data = TrainClips(videos, length=length, stride=stride, transform=transform)
-                ways: dict[str, Callable[[], object]] = {"one decoder": partial(frames_of, bare, keys)}
+                ways: dict[str, Callable[[], object]] = {"one decoder": partial(count_frames, decoded, keys)}
                 for count in workers:
                     decoders = DataLoader(
-                        bare, batch_size=batch, sampler=keys, num_workers=count, persistent_workers=True
+                        decoded, batch_size=batch, sampler=keys, num_workers=count, persistent_workers=True
                     )
                     loader = TrainLoader(data, batches, workers=count, persistent=True)
+                    # workers persist: they are started by the run that does not count, before the timed ones
                     ways[f"decoders, {count}"] = partial(list, decoders)
-                    ways[f"loader, {count}"] = partial(clips_of, loader)
-                yield Contest(
+                    ways[f"loader, {count}"] = partial(count_clips, loader)
+                yield Comparison(
                     name=f"clips of {length} frames, every {stride}, {encoding}",
                     ways=ways,
                     amounts=dict.fromkeys(ways, float(clips)),
@@ -73,7 +77,7 @@ def loader_contests(
                 )
 
 
-def eval_contests(
+def evaluation_comparisons(
     config: Config,
     *,
     videos: int = 2,
@@ -81,12 +85,11 @@ def eval_contests(
     size: tuple[int, int] = (256, 340),
     num_classes: int = 400,
     device: torch.device | None = None,
-) -> Iterator[Contest]:
-    """The multi-view test of `config`, per video: one decode and the network's scores, one after the other; `evaluate`.
+) -> Iterator[Comparison]:
+    """Compare the multi-view test of `config` with the least that it has to do, per video.
 
-    The first decodes each frame that some view needs, and scores views that are there already, with the network as
-    `evaluate` prepares it. A speedup of 1/1.2
-    or more is a test that costs at most 1.2 times what it cannot do without.
+    The baseline decodes once each frame that some view needs, and scores views that are in memory already, with the
+    network as `evaluate` prepares it. A speedup of 1/1.2 means that the test takes 1.2 times as long as that.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(config, num_classes).eval().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -94,11 +97,12 @@ def eval_contests(
     test = config.test
     network, precision = for_testing(model, test), eval_precision(config, test)
     chosen = eval_clips(num_frames, test.clips, length=length, stride=stride, protocol=test.protocol)
+    # clips overlap: a frame that several of them need is decoded once
     needed = sorted({number for clip in chosen for number in clip})
     with TemporaryDirectory() as folder:
-        made = made_videos(Path(folder), videos, num_frames=num_frames, size=size, options={})
+        written = write_videos(Path(folder), videos, num_frames=num_frames, size=size, options={})
         views = EvalViews(
-            made,
+            written,
             length=length,
             stride=stride,
             num_clips=test.clips,
@@ -107,10 +111,10 @@ def eval_contests(
         )[0].clips
         assert views is not None
 
-        def apart() -> None:
-            for item in made.items:
+        def decode_and_score() -> None:
+            for item in written.items:
                 with Video(item.path) as video:
-                    video.frames(needed)
+                    video.frames(needed)  # the frames are dropped: `views` were made before the clock starts
                 score_views(
                     network,
                     views,
@@ -122,11 +126,11 @@ def eval_contests(
                     score=config.training.loss,
                 )
 
-        yield Contest(
+        yield Comparison(
             name=f"test of {len(views)} views, {config.model.name} {length}x{stride}",
             ways={
-                "one decode + network": apart,
-                "test": lambda: evaluate(model, made, config, world=World(0, 1, device)),
+                "one decode + network": decode_and_score,
+                "test": lambda: evaluate(model, written, config, world=World(0, 1, device)),
             },
             amounts={"one decode + network": float(videos), "test": float(videos)},
             facts={
@@ -138,8 +142,8 @@ def eval_contests(
         )
 
 
-class BareClips(Dataset[int]):
-    """The frames of random clips, the same as `TrainClips` takes, decoded and dropped."""
+class DecodedClips(Dataset[int]):
+    """Decode the frames of the random clips that `TrainClips` takes, and return only their number."""
 
     def __init__(self, path: Path, num_frames: int, length: int, stride: int) -> None:
         self.path, self.num_frames, self.length, self.stride = path, num_frames, length, stride
@@ -152,11 +156,11 @@ class BareClips(Dataset[int]):
             return len(video.frames(wanted))
 
 
-def frames_of(bare: BareClips, keys: Sequence[tuple[int, int]]) -> list[int]:
-    """How many frames each clip has."""
-    return [bare[key] for key in keys]
+def count_frames(decoded: DecodedClips, keys: Sequence[tuple[int, int]]) -> list[int]:
+    """The number of frames of each clip."""
+    return [decoded[key] for key in keys]
 
 
-def clips_of(loader: TrainLoader) -> int:
-    """How many clips the loader gives."""
+def count_clips(loader: TrainLoader) -> int:
+    """The number of clips that the loader returns."""
     return sum(len(batch.indices) for batch in loader)

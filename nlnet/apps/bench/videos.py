@@ -1,6 +1,6 @@
-"""Videos to load: H.264 in which an encoder finds such motion and detail as it finds in filmed video.
+"""Synthetic H.264 videos that cost about as much to decode as filmed ones, since they have similar detail and motion.
 
-A picture whose spectrum falls as 1/f passes by behind a moving patch of another, with noise on both.
+An image with a 1/f spectrum, like that of photographs, moves behind a moving patch of another one, with noise on both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +12,10 @@ import numpy as np
 from nlnet.data import VideoItem, VideoList
 
 
-def made_videos(
+def write_videos(
     folder: Path, count: int, *, num_frames: int, size: tuple[int, int], options: Mapping[str, str]
 ) -> VideoList:
-    """H.264 videos at 30 frames a second."""
+    """Write H.264 videos at 30 frames per second, and return them as a list of videos."""
     paths = [folder / f"{k}.mp4" for k in range(count)]
     for seed, path in enumerate(paths):
         with av.open(str(path), "w") as container:
@@ -28,7 +28,7 @@ def made_videos(
 
 
 def moving_pictures(num_frames: int, size: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
-    """uint8 RGB (H, W, 3)."""
+    """The frames of one video, uint8 RGB (H, W, 3)."""
     rng = np.random.default_rng(seed)
     height, width = size
     scene, patch = _scene(rng, (height, 2 * width)), _scene(rng, (height // 4, height // 4))
@@ -41,7 +41,7 @@ def moving_pictures(num_frames: int, size: tuple[int, int], seed: int) -> Iterat
 
 
 def _scene(rng: np.random.Generator, size: Sequence[int]) -> np.ndarray:
-    """Noise with a 1/f spectrum, mean 120 and deviation 45 grey levels, (H, W, 3)."""
+    """A random image (H, W, 3) with a 1/f spectrum, mean 120 and standard deviation 45."""
     y, x = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None]
     falling = 1 / np.maximum(np.hypot(y, x), 1 / max(size))
     spectrum = np.fft.rfft2(rng.normal(size=(*size, 3)), axes=(0, 1)) * falling[..., None]

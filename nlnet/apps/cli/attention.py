@@ -1,4 +1,4 @@
-"""The commands that show where a network looks: attend, explore."""
+"""The commands that show where a network attends: attend, explore."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,32 +10,42 @@ from nlnet.apps.cli.arguments import Checkpoint, Device, Json, Run
 
 def attend(
     run: Run,
-    video: Annotated[Path, typer.Argument(help="A video file.")],
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.")],
     at: Annotated[
         list[str] | None,
         typer.Option(
-            help="t,y,x in the clip: frame, row, column. May be repeated; else chosen automatically."
+            metavar="T,Y,X",
+            help="A query position: frame of the clip, row and column of the crop. May be repeated.",
+            show_default="where the block changes the features most",
         ),
     ] = None,
     block: Annotated[
-        list[str] | None, typer.Option(help="A block such as layer3.1. May be repeated; else all.")
+        list[str] | None,
+        typer.Option(
+            help="A non-local block or a layer that has some, such as layer3.1. May be repeated.",
+            show_default="all",
+        ),
     ] = None,
     queries: Annotated[
-        int, typer.Option(min=1, help="Positions to choose: those that the block changes most.")
+        int, typer.Option(min=1, help="Number of query positions to choose where --at is not given.")
     ] = 1,
     view: Annotated[
         int | None,
-        typer.Option(min=0, help="Number of the test view; else the centre crop of the middle clip."),
+        typer.Option(
+            min=0, help="Number of the test view.", show_default="the centre crop of the middle clip"
+        ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Arrows, to the keys of largest weight.")] = 20,
+    top: Annotated[
+        int, typer.Option(min=1, help="Number of arrows, to the keys with the largest weights.")
+    ] = 20,
     out: Annotated[
-        Path | None, typer.Option(help="Where the files go; RUN/attention/VIDEO if not given.")
+        Path | None, typer.Option(help="Folder for the files.", show_default="RUN/attention/VIDEO")
     ] = None,
     checkpoint: Checkpoint = "last",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show where the blocks look from positions of a video: arrows and heat maps as PNG, GIF and MP4, and numbers."""
+    """Draw where the blocks attend in a video: arrows and heat maps as PNG, GIF and MP4, and the numbers."""
     from nlnet.apps.attend.command import run_attend
 
     run_attend(
@@ -61,24 +71,29 @@ def explore(
         ),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to serve on; any but loopback lets others in.")
+        str,
+        typer.Option(help="Address to serve on. Any other than 127.0.0.1 opens the page to the network."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8765,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes any free one.")
+    ] = 8765,
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
     ] = True,
     checkpoint: Checkpoint = "last",
     upload_limit: Annotated[
-        int, typer.Option(min=1, help="Largest video that can be dropped on the page, MB.")
+        int, typer.Option(min=1, help="Largest video that can be dropped on the page, in MB.")
     ] = 200,
     export: Annotated[
-        Path | None, typer.Option(help="Write one self-contained HTML file instead of serving.")
+        Path | None, typer.Option(help="Write the page to this HTML file instead of serving it.")
     ] = None,
-    grid: Annotated[int, typer.Option(min=1, help="Exported positions along each side of a frame.")] = 8,
+    grid: Annotated[
+        int, typer.Option(min=1, help="Query positions along each side of a frame in an exported page.")
+    ] = 8,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """See in the browser where the blocks look: click on a frame; compare runs; drop a video on the page."""
+    """Explore in the browser where the blocks attend: click on a frame, compare runs, upload a video."""
     from nlnet.apps.explorer.command import run_explore
 
     run_explore(

@@ -1,4 +1,4 @@
-"""The commands about this machine: bench, doctor."""
+"""The commands on this machine: bench, doctor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +9,27 @@ from nlnet.apps.cli.arguments import Device, Json
 
 
 def bench(
-    groups: Annotated[list[str], typer.Argument(help="op, growth, block, network, loader, test, or all.")],
-    seconds: Annotated[float, typer.Option(min=0.0, help="Spent on each table, 5 to 25 rounds.")] = 15.0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU; torch's own if not given.")] = None,
+    groups: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="GROUP", help="What to measure: op, growth, block, network, loader, test, or all."
+        ),
+    ],
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="Seconds for each table; 5 to 25 rounds are timed.")
+    ] = 15.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.", show_default="as torch chooses")
+    ] = None,
     device: Device = "cpu",
-    precision: Annotated[str, typer.Option(help="float32 or bf16, for op, growth and block.")] = "float32",
+    precision: Annotated[str, typer.Option(help="For op, growth and block: float32 or bf16.")] = "float32",
     compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Whether compiled networks take part.")
+        bool, typer.Option("--compile/--no-compile", help="Whether to time networks under torch.compile too.")
     ] = True,
-    out: Annotated[Path | None, typer.Option(help="Write the results there, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the results to this JSON file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what you wait for: operation, block, network, loader and test, each beside the plain way, by turns."""
+    """Time operation, block, networks, data loader and testing, each beside the plain implementation."""
     from nlnet.apps.bench.command import run_bench
 
     run_bench(
@@ -38,11 +47,11 @@ def bench(
 def doctor(
     recipe: Annotated[
         str | None,
-        typer.Option(help="A recipe or YAML file: say what of it fits into this machine's memory."),
+        typer.Option(help="A recipe or YAML file: print how many of its clips fit in memory instead."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check this machine: versions, devices, decoding, encoding, disk; with --recipe, what fits into its memory."""
+    """Check this machine: versions, devices, video decoding, disk; or how many clips fit in memory."""
     from nlnet.apps.verbs.doctor import run_doctor
 
     raise typer.Exit(run_doctor(recipe, as_json=as_json))

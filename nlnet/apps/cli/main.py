@@ -1,108 +1,56 @@
-"""The command line: one verb each. `--help` imports no torch; every verb fetches what it needs when it runs."""
+"""The entry point of the `nlnet` command: run a command and end the process with its exit code."""
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
-import typer
+from nlnet.apps.cli.failures import message_of, optional_packages
 
-import nlnet
-from nlnet.apps.cli.attention import attend, explore
-from nlnet.apps.cli.data import data_check, data_make
-from nlnet.apps.cli.machine import bench, doctor
-from nlnet.apps.cli.networks import convert, models
-from nlnet.apps.cli.runs import evaluate, predict, report, score, train
-from nlnet.apps.cli.studies import ablate, demo
-
-
-def print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"nlnet {nlnet.__version__}")
-        raise typer.Exit
-
-
-app = typer.Typer(
-    name="nlnet",
-    help="Non-local neural networks on video: train, test honestly, predict, and look inside.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-COMMANDS: dict[str, Callable[..., None]] = {
-    "train": train,
-    "test": evaluate,
-    "report": report,
-    "score": score,
-    "predict": predict,
-    "attend": attend,
-    "convert": convert,
-    "explore": explore,
-    "models": models,
-    "bench": bench,
-    "doctor": doctor,
-    "demo": demo,
-    "ablate": ablate,
-}
-"""In the order of the help page. A new command is a function in one of the files beside this one and a line here."""
-for name, command in COMMANDS.items():
-    app.command(name)(command)
-data_app = typer.Typer(help="Make the diagnostic videos, or check a data set.", no_args_is_help=True)
-data_app.command("make")(data_make)
-data_app.command("check")(data_check)
-app.add_typer(data_app, name="data")
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit."),
-    ] = False,
-) -> None:
-    pass
+INTERRUPTED = 130
+"""A shell's exit code for Ctrl-C: 128 plus the number of SIGINT."""
 
 
 def main() -> None:
-    """Run a command. Errors that a user can mend become one line and exit code 1; Ctrl-C exits with 130."""
+    """Run the command in `sys.argv`, print its errors, and end the process.
+
+    Exit codes: 0 done; 1 an error, or a check that failed; 2 wrong usage; 130 interrupted by Ctrl-C or SIGTERM.
+
+    What a user can mend is printed as one line (`nlnet.apps.cli.failures`); any other error is a bug and shows its
+    traceback. With the environment variable NLNET_TRACEBACK=1 every error shows its traceback.
+    """
     try:
-        code = app(standalone_mode=False)
-        leave(code if isinstance(code, int) else 0)
-    except typer.Exit as end:
-        leave(end.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        with optional_packages():
+            # here, because typer itself is an optional package
+            from nlnet.apps.cli.commands import run_command
+
+            code = run_command()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except BrokenPipeError:
+        # `nlnet … | head`: Python would write the rest at exit and complain about the closed pipe again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        code = 1  # as typer and rich end where they meet the closed pipe first
     except Exception as error:
-        if os.environ.get("NLNET_TRACEBACK") or not explains_itself(error):
+        message = message_of(error)
+        if message is None or os.environ.get("NLNET_TRACEBACK"):
             raise
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        print(f"nlnet: {message}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 1))
+        if message:  # empty where typer has printed a help page instead
+            print(f"nlnet: {message}", file=sys.stderr)
+        code = getattr(error, "exit_code", 1)
+    if code == INTERRUPTED:
+        print("nlnet: interrupted", file=sys.stderr)
+    end_process(code)
 
 
-def leave(code: int) -> NoReturn:
-    """End this process: under torchrun at once, its work being done and written.
+def end_process(code: int) -> NoReturn:
+    """End this process with an exit code; under torchrun at once, without Python's clean-up.
 
-    Taking everything down in order there can abort a process (torch 2.13 with gloo: "terminate called without an active
-    exception", now and then), which torchrun then reports as a failed run.
+    With gloo that clean-up aborts a process now and then (torch 2.13: "terminate called without an active exception"),
+    which torchrun then reports as a failed run. The results are on disk by then.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def explains_itself(error: Exception) -> bool:
-    """Whether the message alone is what a user needs: wrong input, a system's refusal, too little memory."""
-    if isinstance(error, ValueError | OSError | MemoryError | ImportError) or hasattr(
-        error, "format_message"
-    ):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("out of memory", "not enough memory", "DataLoader worker")
-    )

@@ -1,4 +1,4 @@
-"""The commands on the paper's networks and other projects' weights: models, convert."""
+"""The commands on networks and on weights of other projects: models, convert."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,26 +12,42 @@ def convert(
     origin: Annotated[
         Path, typer.Argument(metavar="IN", help="A weight file of any project, or a run directory.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write; it must not exist.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="model.key=value, such as model.variant=8x8")
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Settings of the network and its data, such as model.variant=8x8",
+        ),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
-            help="caffe2, caffe2_flat, slowfast, slowfast_pkl, pytorchvideo, mmaction2, torchvision; ours if not given."
+            metavar="FORMAT",
+            help="caffe2, caffe2_flat, slowfast_pkl, slowfast, pytorchvideo, mmaction2 or torchvision.",
+            show_default="a checkpoint of nlnet",
         ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="The project, where keys do not say it: slowfast_pkl.")
+        str | None,
+        typer.Option(
+            metavar="PROJECT",
+            help="Project of IN where its keys do not tell: slowfast_pkl.",
+            show_default="detected",
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Start this network from the weights; new parts stay fresh.")
+        str | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="Load the weights into this network; layers that IN lacks are initialised.",
+            show_default="the network of IN",
+        ),
     ] = None,
-    classes: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="A file with the class names, one a line.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn weight files of the release, PySlowFast, PyTorchVideo, mmaction2 or torchvision into ours, or back."""
+    """Convert weight files of other projects into checkpoints of nlnet, and back."""
     from nlnet.apps.verbs.convert import run_convert
 
     run_convert(
@@ -48,15 +64,29 @@ def convert(
 
 def models(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Networks, such as 'i3d_r50*'; all if not given.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", help="Names or patterns of networks, such as 'i3d_r50*'.", show_default="all"
+        ),
     ] = None,
-    variant: Annotated[str, typer.Option(help="Clip as frames×stride: 32x2, 8x8, 128x1 or 32x4.")] = "32x2",
+    variant: Annotated[
+        str, typer.Option(help="The clip, as frames x stride: 32x2, 128x1, 8x8 or 32x4.")
+    ] = "32x2",
     recipes: Annotated[
         bool, typer.Option("--recipes", help="List the recipes of `nlnet train` instead.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the networks with parameters, multiply-adds and memory, or the recipes with cost and reported figures."""
-    from nlnet.apps.verbs.models import run_models, run_recipes
+    """List networks with their parameters, multiply-adds and memory; or recipes with reported accuracy."""
+    if recipes:
+        if names:
+            raise typer.BadParameter(
+                "lists every recipe and takes no names of networks; remove them", param_hint="'--recipes'"
+            )
+        from nlnet.apps.verbs.recipe_list import run_recipe_list
 
-    run_recipes(as_json=as_json) if recipes else run_models(names or [], variant, as_json=as_json)
+        run_recipe_list(as_json=as_json)
+    else:
+        from nlnet.apps.verbs.models import run_models
+
+        run_models(names or [], variant, as_json=as_json)

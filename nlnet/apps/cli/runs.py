@@ -10,23 +10,35 @@ from nlnet.apps.cli.arguments import Checkpoint, Device, Json, Overrides, Run
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="A recipe's name (see `nlnet models`) or a YAML file.")
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe (`nlnet models --recipes` lists them), or a YAML file."
+        ),
     ] = None,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory; runs/RECIPE if not given.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
-    until: Annotated[int | None, typer.Option(help="Stop with a checkpoint after this iteration.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The new run directory.", show_default="runs/RECIPE")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
+    until: Annotated[
+        int | None, typer.Option(min=1, help="Write a checkpoint after this iteration, and stop.")
+    ] = None,
     device: Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole plan and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan of the run and its cost, and stop.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a network on videos; the same command under torchrun uses every process."""
+    """Train a network on videos; under torchrun, on several GPUs or processes."""
+    if resume is not None and recipe is not None:
+        raise typer.BadParameter(
+            "a resumed run keeps its recipe and its settings; give --resume alone", param_hint="'--resume'"
+        )
+    if recipe is None and resume is None:
+        raise typer.BadParameter("give a recipe, or --resume DIRECTORY", param_hint="'RECIPE'")
+
     from nlnet.apps.verbs.train import run_training
 
-    if (recipe is None) == (resume is None):
-        raise typer.BadParameter("give a recipe, or --resume DIRECTORY")
-    if resume is not None and overrides:
-        raise typer.BadParameter("a resumed run keeps its configuration; overrides are for a new one")
     code = run_training(
         recipe,
         overrides or [],
@@ -44,19 +56,19 @@ def evaluate(
     run: Run,
     overrides: Overrides = None,
     data: Annotated[
-        Path | None, typer.Option(help="Videos to test on; the run's data.test if not given.")
+        Path | None, typer.Option(help="Videos to test on.", show_default="data.test of the run")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the scores; RUN/test if not given (none for a file).")
+        Path | None, typer.Option(help="Folder for the scores.", show_default="RUN/test; none for a file")
     ] = None,
     checkpoint: Checkpoint = "last",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Test on many views of each video and save every score.
+    """Test on many views of each video, and save the scores of every view.
 
-    The protocol is the run's, else 10 clips × 3 crops as released; choose another as test.protocol=NAME:
-    released, paper, slowfast, mmaction2, mmaction2_v1, single.
+    The protocol chooses the views: that of the run, or test.protocol=NAME.
+    Names: released (10 clips × 3 crops), paper, slowfast, mmaction2, mmaction2_v1, single.
     """
     from nlnet.apps.verbs.test import run_test
 
@@ -64,11 +76,11 @@ def evaluate(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
-    out: Annotated[Path | None, typer.Option(help="Where the page goes; RUN/report if not given.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the page.", show_default="RUN/report")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a page on a run: curves, whether its blocks learned, confusions, classes, the hardest videos."""
+    """Write a page about a run: training curves, block statistics, confused classes, the hardest videos."""
     from nlnet.apps.report.command import run_report
 
     run_report(run, out=out, as_json=as_json)
@@ -76,26 +88,31 @@ def report(
 
 def score(
     sources: Annotated[
-        list[Path], typer.Argument(help="Runs that were tested, test folders, or scores.safetensors files.")
+        list[Path],
+        typer.Argument(metavar="SOURCE", help="Tested runs, test folders, or scores.safetensors files."),
     ],
     weight: Annotated[
         list[float] | None,
-        typer.Option(help="Weight of each source in the fusion, in order; equal if not given."),
+        typer.Option(
+            help="Weight of a source in the fusion: once for each source, in order.", show_default="1"
+        ),
     ] = None,
     clips: Annotated[
-        int | None, typer.Option(min=1, help="Use that many of the saved clips, spread evenly.")
+        int | None,
+        typer.Option(min=1, help="Use this many of the saved clips, evenly spread over the video."),
     ] = None,
     centre_crop: Annotated[bool, typer.Option("--centre-crop", help="Use the centre crop alone.")] = False,
     aggregate: Annotated[
-        str | None, typer.Option(help="mean or max over the views; as tested if not given.")
+        str | None, typer.Option(help="Over the views: mean or max.", show_default="as tested")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge saved scores again without decoding: fewer clips, other aggregation, late fusion of several runs."""
+    """Compute metrics from saved scores: of fewer views, another aggregation, or several fused runs."""
+    if aggregate not in (None, "mean", "max"):
+        raise typer.BadParameter(f"got {aggregate!r}, expected mean or max", param_hint="'--aggregate'")
+
     from nlnet.apps.verbs.score import run_score
 
-    if aggregate not in (None, "mean", "max"):
-        raise typer.BadParameter(f"--aggregate is mean or max, got {aggregate!r}")
     run_score(
         sources,
         weights=weight or None,
@@ -108,13 +125,13 @@ def score(
 
 def predict(
     run: Run,
-    videos: Annotated[list[Path], typer.Argument(help="Video files.")],
-    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="Video files.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print, the most likely first.")] = 5,
     checkpoint: Checkpoint = "last",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Classify video files, over the same views and by the same code as `nlnet test`."""
+    """Classify video files: the most likely classes, on the same views as `nlnet test`."""
     from nlnet.apps.verbs.predict import run_predict
 
     raise typer.Exit(run_predict(run, videos, top=top, checkpoint=checkpoint, device=device, as_json=as_json))

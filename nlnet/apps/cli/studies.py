@@ -9,14 +9,14 @@ from nlnet.apps.cli.arguments import Device, Json
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where data, runs and the report go.")] = Path("runs/demo"),
-    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning runs of each network.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for videos, runs and the report.")] = Path("runs/demo"),
+    seeds: Annotated[int, typer.Option(min=1, help="Number of training runs of each network.")] = 2,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time; the number of cores if not given.")
+        int | None, typer.Option(min=1, help="Number of runs at a time.", show_default="the number of cores")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """The main job, whole: make videos, train three networks, test them on many views, report."""
+    """Show in minutes that a non-local block helps: make videos, train three networks, test, report."""
     from nlnet.apps.demo.command import run_demo
 
     raise typer.Exit(run_demo(out, seeds=seeds, jobs=jobs, as_json=as_json))
@@ -25,26 +25,32 @@ def demo(
 def ablate(
     tables: Annotated[
         list[str],
-        typer.Argument(help="2a … 2g, conventions, reach, or all; key=value sets data of --recipe kinetics."),
+        typer.Argument(
+            metavar="TABLE",
+            help="Tables of the study: 2a to 2g, conventions, reach, or all. "
+            "With --recipe kinetics also settings, such as data.train=PATH",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Where data, runs and tables go.")] = Path("runs/ablations"),
-    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning runs of each row.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for videos, runs and tables.")] = Path("runs/ablations"),
+    seeds: Annotated[int, typer.Option(min=1, help="Number of training runs of each row.")] = 2,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time; the number of cores or GPUs if not given.")
+        int | None,
+        typer.Option(min=1, help="Number of runs at a time.", show_default="the number of cores, or of GPUs"),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="miniature: the diagnostic videos; kinetics: the paper's own rows.")
+        str,
+        typer.Option(help="miniature (small networks on diagnostic videos), or kinetics (the paper's rows)."),
     ] = "miniature",
     device: Device = "cpu",
     publish: Annotated[
-        Path | None, typer.Option(help="Also copy page, JSON and pictures there, such as docs.")
+        Path | None, typer.Option(help="Also copy the page, its JSON and its pictures to this folder.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs and their cost, and stop.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The paper's ablation study: train and test every row, and print its tables beside the paper's."""
+    """Run the paper's ablation study: train and test every row, and print it beside the paper's figures."""
     from nlnet.apps.ablation.command import run_study
 
     code = run_study(

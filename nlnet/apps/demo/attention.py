@@ -1,8 +1,8 @@
-"""Does the cue find its partner: the share of attention that the block of a demo's network puts there, by test video.
+"""Measure how much of the cue's attention goes to its partner, the digit on a tile of the cue's colour.
 
-The partner of the cue is the digit on a tile of its colour, far away in space and time. For each test video the cue is
-the query, in the centre crop of the middle clip, and the keys nearest to the partner's centre in the frames that show
-it are the partner's. The partner's share is the sum of f/C over those keys.
+In each test video the query is the position of the cue, in the centre crop of the middle clip. The partner lies far away
+in space and time; its keys are those nearest to its centre, in the frames that show it. The partner's share is the sum of
+f/C over its keys: 1 if all attention goes there.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from nlnet.apps.attend.command import View, view_of
+from nlnet.apps.attend.video_attention import View, view_of
 from nlnet.attention.observe import Observation, observe
 from nlnet.data import normalize
 from nlnet.data.clips import clip_indices, crop_offsets
@@ -20,37 +20,45 @@ from nlnet.engine.config import Config
 from nlnet.engine.config.inputs import sampling
 from nlnet.engine.network import build_model
 from nlnet.engine.training.initial_weights import load_initial
+from nlnet.errors import ConfigError
 from nlnet.models.resnet import VideoResNet
 
 Position = tuple[int, int, int]
+"""(t, y, x) in a clip: frame, row, column."""
 
 
 class Scene(NamedTuple):
-    """A test video of the diagnostic: one view, and where its items are in it."""
+    """One view of a test video, with the positions of the cue and of its partner in each frame that shows them."""
 
     view: View
     cue: list[Position]
     partner: list[Position]
 
 
-def scenes(spec: DiagnosticSpec, folder: Path, count: int, config: Config) -> Iterator[Scene]:
-    """The first `count` test videos written to `folder`, in the default view."""
+def make_scenes(spec: DiagnosticSpec, folder: Path, count: int, config: Config) -> Iterator[Scene]:
+    """Read the first `count` test videos of the data set in `folder`, each in the centre crop of its middle clip."""
     for index in range(count):
+        # the data set is a function of (spec, split, index), so the items of a video are known without a label file
         truth = make_clip(spec, "test", index)
         red, green, cue = truth.items
         view = view_of(folder / str(truth.label) / f"{index:05d}.mp4", config)
         partner = red if cue.color == "red" else green
-        yield Scene(view, *(positions(item, view, spec, config) for item in (cue, partner)))
+        yield Scene(view, *(item_positions(item, view, spec, config) for item in (cue, partner)))
 
 
-def positions(item: Item, view: View, spec: DiagnosticSpec, config: Config) -> list[Position]:
-    """The clip coordinates (t, y, x) of an item's centre, in each of the view's frames that shows it."""
+def item_positions(item: Item, view: View, spec: DiagnosticSpec, config: Config) -> list[Position]:
+    """Return the centre of an item, (t, y, x) in the clip, for each frame of the view that shows it.
+
+    Raises:
+        ConfigError: the test resizes the frames, so that the item's pixel position does not hold.
+    """
     test, (length, stride) = config.test, sampling(config)
     if (spec.height, spec.width) != (test.short_side, test.short_side):
-        raise ValueError(
-            f"frames of {spec.height}×{spec.width} are rescaled to a short side of {test.short_side}; items are "
-            "found in frames of their own size only"
+        raise ConfigError(
+            f"test.short_side: got {test.short_side} for videos of {spec.height}×{spec.width} pixels, expected both sides "
+            "to equal it: the positions of items are known only in frames that keep their size"
         )
+    # items are placed in the full frame: subtract the corner of this view's crop
     offsets = crop_offsets(spec.height, spec.width, test.crop, test.crops)
     top, left = offsets[view.number % test.crops]
     numbers = clip_indices(view.start, length=length, stride=stride, num_frames=spec.frames)
@@ -59,48 +67,54 @@ def positions(item: Item, view: View, spec: DiagnosticSpec, config: Config) -> l
 
 
 def partner_share(observation: Observation, scene: Scene) -> tuple[float, float]:
-    """Σ f/C over the partner's keys, the mean over the cue's frames; and the share of all keys that these are."""
+    """Return the share of the cue's attention that goes to its partner, and the share if attention were uniform.
+
+    The first is Σ f/C over the partner's keys, averaged over the cue's frames; the second is the part that these keys are
+    of all keys.
+    """
     path = observation.paths[-1]
+    # a set: two frames of the partner can fall on the same key, which counts once
     keys = {
         tuple(
-            int((axis - place).abs().argmin())
-            for axis, place in zip(observation.centres(path), at, strict=True)
+            int((centres - coordinate).abs().argmin())
+            for centres, coordinate in zip(observation.centres(path), position, strict=True)
         )
-        for at in scene.partner
+        for position in scene.partner
     }
     row = observation.rows(scene.cue)[path].mean(dim=0)
     return sum(float(row[key]) for key in keys), len(keys) / row.numel()
 
 
 class Shares(NamedTuple):
-    """Means over the test videos."""
+    """The result of `partner_share`, averaged over videos."""
 
     partner: float
-    """f/C on the partner, of 1."""
+    """Part of the cue's attention that goes to its partner, 0 to 1."""
     uniform: float
-    """What a block that looks everywhere alike would put there."""
+    """The same for equal attention to all keys."""
     videos: int
 
 
-def mean_share(model: VideoResNet, config: Config, seen: list[Scene]) -> Shares:
-    """The mean of `partner_share` over videos."""
+def mean_share(model: VideoResNet, config: Config, scenes: list[Scene]) -> Shares:
+    """Return the mean of `partner_share` over videos."""
     pairs = []
-    for scene in seen:
+    for scene in scenes:
         clip = normalize(scene.view.clip[None], config.data.mean, config.data.std)
         pairs.append(partner_share(observe(model, clip), scene))
     partner, uniform = torch.tensor(pairs, dtype=torch.float64).mean(dim=0).tolist()
     return Shares(partner, uniform, len(pairs))
 
 
-def as_it_started(config: Config, classes: int, weights: Path) -> VideoResNet:
-    """The network before its first step: the trunk of the run `weights`, and a fresh block."""
+def untrained_network(config: Config, classes: int, weights: Path) -> VideoResNet:
+    """Return the network at the start of fine-tuning: the weights of the run `weights`, and a fresh block."""
+    # the seed of the run, so that the fresh block has the weights that the trained one started from
     torch.manual_seed(config.training.seed)
     model = build_model(config, classes)
     load_initial(model, config.init.model_copy(update={"weights": weights}))
     return model.eval()
 
 
-def tidy(scene: Scene) -> bool:
-    """Whether cue and partner each appear in two frames that are pooled into one, 2k and 2k + 1: good to look at."""
-    moments = [[t for t, _, _ in item] for item in (scene.cue, scene.partner)]
-    return all(len(shown) == 2 and shown[0] % 2 == 0 and shown[1] == shown[0] + 1 for shown in moments)
+def fills_frame_pairs(scene: Scene) -> bool:
+    """Return whether cue and partner each fill a pair of frames, 2k and 2k + 1, that the network pools into one."""
+    times = [[t for t, _, _ in item] for item in (scene.cue, scene.partner)]
+    return all(len(shown) == 2 and shown[0] % 2 == 0 and shown[1] == shown[0] + 1 for shown in times)

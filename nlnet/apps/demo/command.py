@@ -1,11 +1,13 @@
-"""`nlnet demo`: the paper's claim on a fresh machine, by the same commands that a user would type.
+"""`nlnet demo`: make videos, train a network on them with and without a non-local block, and compare the accuracies.
 
-Videos of the diagnostic are written as .mp4 files; a 2-D network learns digits and colours on stills; it is
-inflated and fine-tuned on the videos three times over: as it is (local), with a residual block added (control),
-and with a non-local block added. All are tested on several views of held-out handwritings.
+1. Write the videos of the diagnostic data set as .mp4 files.
+2. Train a 2-D network on single frames, to know digits and colours.
+3. Inflate it and fine-tune it on the videos as three networks: as it is (local), with a residual block added (control),
+   and with a non-local block added. Test each on several views of held-out handwritings.
+4. Write the report.
 
-Every training run is a `nlnet train` of its own in its own process, as many at a time as there are cores. A demo
-that was stopped goes on where it was.
+Every training run is a `nlnet train` in its own process, as many at a time as there are cores. A demo that was stopped
+goes on where it was when the same command is given again.
 """
 
 import os
@@ -16,15 +18,16 @@ from typing import Any
 
 from nlnet.apps.console import OUT, print_json, table
 from nlnet.apps.demo.report import NETWORKS, report
-from nlnet.apps.jobs import Job, phase, work
+from nlnet.apps.jobs import Job, phase, run_jobs
 from nlnet.apps.recipes.catalogue import DEMO_SPEC, DEMO_VIDEOS
 from nlnet.apps.verbs.data import write_videos
 from nlnet.engine.signals import sigterm_raises
 
 
 def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
-    """`nlnet demo`. Exit code 1 where the non-local network did not win."""
+    """Run `nlnet demo`; return the exit code, 1 if the non-local network is not the best on every seed."""
     start = time.perf_counter()
+    # a termination signal unwinds the stack, so that the running processes are ended and write their checkpoints
     with sigterm_raises(SystemExit(143)):
         runs = make_runs(out, seeds=seeds, jobs=jobs)
     with phase("4. report"):
@@ -37,25 +40,26 @@ def run_demo(out: Path, *, seeds: int, jobs: int | None, as_json: bool) -> int:
 
 
 def make_runs(out: Path, *, seeds: int, jobs: int | None) -> list[Job]:
-    """Videos, stills and the fine-tuned networks, tested; what is there already stays."""
+    """Make the videos, train and test the networks, except what exists already; return the jobs of fine-tuning."""
     data = out / "data"
-    with phase("1. videos: colour-cued digits, in space and time apart"):
+    with phase("1. videos: colour-cued digits, far apart in space and time"):
         write_videos(DEMO_SPEC, data, DEMO_VIDEOS)
-    with phase("2. stills: the 2-D network learns digits and colours"):
-        work([stills_job(out, data)], at_once=1)
-    with phase(f"3. fine-tuning: {len(NETWORKS)} networks × {seeds} seeds, each tested on many views"):
+    with phase("2. stills: training the 2-D network on single frames"):
+        run_jobs([stills_job(out, data)], at_once=1)
+    with phase(f"3. runs: fine-tuning and testing {len(NETWORKS)} networks on {seeds} seeds"):
         runs = fine_tuning_jobs(out, data, seeds)
-        work(runs, at_once=min(jobs or os.cpu_count() or 1, len(runs)))
+        run_jobs(runs, at_once=min(jobs or os.cpu_count() or 1, len(runs)))
     return runs
 
 
 def stills_job(out: Path, data: Path) -> Job:
+    """Return the training run of the 2-D network on single frames."""
     sources = (f"data.train={data / 'stills' / 'train'}", f"data.val={data / 'stills' / 'val'}")
     return Job(name="stills", recipe="demo_stills", run=out / "stills", overrides=sources, tests=False)
 
 
 def fine_tuning_jobs(out: Path, data: Path, seeds: int) -> list[Job]:
-    """Seed by seed, so that the first seed's three networks are comparable early."""
+    """Return the runs of the three networks, seed by seed, so that the first seed can be compared early."""
     sources = tuple(f"data.{split}={data / split}" for split in ("train", "val", "test"))
     weights = f"init.weights={out / 'stills'}"
     return [
@@ -72,6 +76,7 @@ def fine_tuning_jobs(out: Path, data: Path, seeds: int) -> list[Job]:
 
 
 def show(result: dict[str, Any], out: Path) -> None:
+    """Print the table of the networks, the accuracies to compare them with, and where the report is."""
     rows = []
     for network in result["networks"]:
         scores = network["video_top1"]

@@ -1,4 +1,4 @@
-"""`nlnet explore`: load the runs, then serve the page until Ctrl-C, or write it to a file."""
+"""`nlnet explore`: load runs, then serve the page until Ctrl-C, or export it to a file."""
 
 import socket
 import webbrowser
@@ -7,22 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
 
+import uvicorn
+
 from nlnet.apps.console import ERR, OUT, bar, print_json
-
-try:
-    import uvicorn
-
-    from nlnet.apps.explorer.export import export_page
-    from nlnet.apps.explorer.guard import LOOPBACK
-    from nlnet.apps.explorer.server import create_app
-except ImportError as error:
-    raise ImportError(
-        f"nlnet explore needs packages that are not here ({error.name}); pip install 'nlnet[explore]'"
-    ) from None
+from nlnet.apps.explorer.access import LOOPBACK
+from nlnet.apps.explorer.export import export_page
+from nlnet.apps.explorer.server import create_app
 from nlnet.apps.explorer.session import Session, load_run
 from nlnet.apps.explorer.uploads import Uploads
 from nlnet.engine.distributed import choose_device
 from nlnet.engine.signals import sigterm_raises
+from nlnet.errors import NlnetError
 
 
 def run_explore(
@@ -38,11 +33,11 @@ def run_explore(
     grid: int,
     as_json: bool,
 ) -> None:
-    """`nlnet explore`."""
-    runs, videos = sort_out(paths)
+    """Run `nlnet explore`: serve the page until Ctrl-C or SIGTERM, or write it to `export`."""
+    runs, videos = split_runs_and_videos(paths)
     chosen = choose_device(device)
     loaded = [
-        load_run(path, name, checkpoint, chosen) for path, name in zip(runs, names_of(runs), strict=True)
+        load_run(path, name, checkpoint, chosen) for path, name in zip(runs, short_names(runs), strict=True)
     ]
     session = Session(loaded, videos, chosen)
     if export is not None:
@@ -51,6 +46,7 @@ def run_explore(
     with (
         listening(host, port) as listener,
         Uploads(upload_limit_mb * 10**6) as uploads,
+        # SIGTERM would end the process without deleting the uploads
         sigterm_raises(KeyboardInterrupt()),
     ):
         port = listener.getsockname()[1]
@@ -60,10 +56,11 @@ def run_explore(
         if as_json:
             print_json({"url": url})
         else:
-            OUT.print(f"exploring at {url} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+            OUT.print(f"explorer running at {url} (Ctrl-C stops it)", highlight=False, soft_wrap=True)
         if not loopback:
             ERR.print(
-                f"[yellow]{host} is not loopback: whoever can reach port {port} can look at these videos"
+                f"[yellow]warning:[/yellow] {host} is not a loopback address: anyone who can reach port {port} can see "
+                "these videos"
             )
         app = create_app(session, uploads, names=names, loopback=loopback)
         server = uvicorn.Server(
@@ -74,24 +71,25 @@ def run_explore(
         server.run(sockets=[listener])
 
 
-def sort_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """(runs, videos): .safetensors files and folders with checkpoints are runs, the others are videos."""
+def split_runs_and_videos(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Split paths into (runs, videos): .safetensors files and folders with checkpoints are runs, the others videos."""
     for path in paths:
         if not path.exists():
-            raise ValueError(f"{path}: no such file; expected run directories or checkpoints, then videos")
+            raise NlnetError(f"{path}: no such file; expected run directories or checkpoints, then videos")
     runs = [path for path in paths if path.suffix == ".safetensors" or (path / "checkpoints").is_dir()]
     if not runs:
-        raise ValueError("no run to explore: name a run directory or a .safetensors checkpoint first")
+        raise NlnetError("no run to explore: give a run directory or a .safetensors checkpoint first")
     return runs, [path for path in paths if path not in runs]
 
 
-def names_of(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, or all of it where two would be called the same."""
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The last part of each path, or the whole path where two last parts are equal."""
     short = [path.resolve().name for path in paths]
     return [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]
 
 
 def write_page(session: Session, path: Path, *, grid: int, as_json: bool) -> None:
+    """Export the page to a file with a progress bar, and print its size."""
     progress = bar()
     with progress:
         line = progress.add_task("scoring views", total=None, note="")
@@ -109,22 +107,24 @@ def write_page(session: Session, path: Path, *, grid: int, as_json: bool) -> Non
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to that address; port 0 is any free one."""
+    """Open a socket that listens on an address; port 0 takes any free port."""
 
-    def refuse(error: OSError) -> ValueError:
-        return ValueError(
-            f"cannot listen on {host} port {port} ({error.strerror}); choose another with --port (0 for any) or --host"
+    def failure(error: OSError) -> NlnetError:
+        return NlnetError(
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another port with --port (0 takes any "
+            "free one) or another address with --host"
         )
 
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise refuse(error) from None
+        raise failure(error) from None
     with socket.socket(family, kind) as listener:
+        # without it the port of an explorer that has just ended stays taken for a minute
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
-            listener.listen()  # so that whoever reads the address may call at once
+            listener.listen()  # before the address is printed: whoever reads it may connect at once
         except OSError as error:
-            raise refuse(error) from None
+            raise failure(error) from None
         yield listener

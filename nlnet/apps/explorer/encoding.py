@@ -1,8 +1,7 @@
-"""How pictures and numbers travel to the page: as text inside JSON, so that a file can hold the same answers.
+"""Encode images and weights as text for JSON, so that an exported file can hold what the server sends.
 
-Weights are little-endian float32 in base64 when the server answers. A page that is written to a file holds them as
-one byte each and a float32 factor a row: off by at most 1/510 of the row's largest weight (1/254 where the weights
-have signs).
+The server sends weights as little-endian float32 in base64. An exported page holds one byte for each weight and a
+float32 factor for each row: the error is at most 1/510 of the row's largest weight (1/254 for signed weights).
 """
 
 import base64
@@ -16,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 LOSSLESS_SIDE = 96
-"""Frames up to this side, pixels, travel as PNG, as the network sees them; larger ones as JPEG."""
+"""Frames with sides up to this, in pixels, are sent as PNG, exactly as the network sees them; larger ones as JPEG."""
 
 
-def picture_url(frame: UInt8[Tensor, "3 H W"]) -> str:
-    """A frame as a data: address."""
+def image_url(frame: UInt8[Tensor, "3 H W"]) -> str:
+    """Encode a frame as a data: URL."""
     image = Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).numpy()))
     small = max(image.size) <= LOSSLESS_SIDE
     file = io.BytesIO()
@@ -31,16 +30,20 @@ def picture_url(frame: UInt8[Tensor, "3 H W"]) -> str:
     return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def floats(values: Float[Tensor, "..."]) -> str:
-    """All values in order, exactly."""
+def encode_floats(values: Float[Tensor, "..."]) -> str:
+    """Encode all values in order as float32 in base64, without loss."""
     return base64.b64encode(values.detach().cpu().numpy().astype("<f4").tobytes()).decode()
 
 
-def byte_rows(rows: Float[Tensor, "Q ..."], *, signed: bool) -> Mapping[str, Any]:
-    """Q rows of weights as one byte each: weight = byte · factor of its row, factor = max |weight| / 255 (127)."""
+def encode_rows_as_bytes(rows: Float[Tensor, "Q ..."], *, signed: bool) -> Mapping[str, Any]:
+    """Quantise Q rows of weights to bytes with a float32 factor for each row: weight ≈ byte · factor.
+
+    The factor is the largest |weight| of the row divided by 255 (127 if signed).
+    """
     flat = rows.detach().cpu().flatten(1).numpy()
     top = 127 if signed else 255
     factors = (np.abs(flat).max(axis=1, keepdims=True) / top).astype("<f4")
+    # a row of zeros has factor 0: its bytes are 0 and not NaN
     levels = np.rint(np.divide(flat, factors, out=np.zeros_like(flat), where=factors > 0)).clip(-top, top)
     data = levels.astype("i1" if signed else "u1").tobytes()
     return {

@@ -1,11 +1,12 @@
-"""Recipes: named, complete configurations. The paper's are in `kinetics`, what they should reach in `published`.
+"""All recipes by name. A recipe is a complete configuration of a training run, without the paths of its videos.
 
-`nlnet train RECIPE data.train=… key=value` runs one; `nlnet train RECIPE --dry-run` prints its plan and cost;
-`nlnet models --recipes` lists all.
+`nlnet train RECIPE data.train=PATH key=value` runs one, `nlnet train RECIPE --dry-run` prints its plan and cost, and
+`nlnet models --recipes` lists those of the paper.
+
+To add a recipe, add a line to `RECIPES`: its name, and a function that returns its `Config`.
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +22,14 @@ from nlnet.engine.config import (
     TrainingConfig,
     read_yaml,
 )
-from nlnet.errors import ConfigError
+from nlnet.errors import ConfigError, did_you_mean
 
 
 def finetune(model: str, variant: str) -> Config:
-    """A folder of one's own videos: the release's recipe, shortened to 20k iterations of 16 clips.
+    """Return the recipe for fine-tuning on one's own videos: the release's, shortened to 20k iterations of 16 clips.
 
-    Meant for Kinetics or ImageNet weights, init.weights=FILE, which learn at a tenth of the rate of the new
-    classifier and blocks. Not a recipe of the paper, and not measured.
+    It is meant to start from Kinetics or ImageNet weights (init.weights=FILE): they learn at a tenth of the learning
+    rate of the new classifier and blocks. Not a recipe of the paper, and not measured.
     """
     return Config(
         model=ModelConfig(name=model, variant=variant),
@@ -38,7 +39,7 @@ def finetune(model: str, variant: str) -> Config:
     )
 
 
-# The miniature study: 18-frame videos of 36×36 pixels, of which a clip takes 8 frames and a 32×32 crop.
+# The data of the demo: videos of 18 frames and 36×36 pixels. A clip is 8 frames of them, cropped to 32×32.
 DEMO_SPEC = DiagnosticSpec(task="spacetime", height=36, width=36, frames=18, tile=14, visible=4)
 DEMO_VIDEOS = {"train": 5000, "val": 200, "test": 400, "stills": 6600}
 MINIATURE = DataConfig(frames=8, stride=2, crop=32, scales=(36, 36), flip=False, workers=0, cache_gib=1.0)
@@ -46,9 +47,10 @@ MINIATURE_TEST = EvalConfig(clips=4, crops=3, short_side=36, crop=32, views_at_o
 
 
 def demo_stills() -> Config:
-    """The 2-D network of the demo, pre-trained on single frames: 22 classes, digit × colour and the two cues.
+    """Return the recipe of the demo's 2-D network, which is pre-trained on single frames.
 
-    The part that ImageNet plays in the paper. About a minute of one core; 95 % of held-out stills.
+    It takes the part that ImageNet has in the paper. There are 22 classes: digit × colour, and the two cues. Training
+    takes about a minute on one core; 95 % of the held-out frames are then right.
     """
     return Config(
         model=ModelConfig(name="c2d_mini", variant="8x8", dropout=0.0),
@@ -61,11 +63,11 @@ def demo_stills() -> Config:
 
 
 def demo(model: str) -> Config:
-    """A network of the demo, fine-tuned on the diagnostic videos from the stills' weights (init.weights).
+    """Return the recipe of one of the demo's video networks, which starts from the 2-D network (init.weights).
 
-    The paper's road: inflate, insert with γ = 0, fine-tune with SGD. The embedded Gaussian takes the release's
-    scale 1/√d, and what was transferred learns at a quarter of the rate after a warm-up: faster, some seeds lose
-    the digits before the block finds its use (docs/log.md). About 90 s of one core.
+    As in the paper: inflate, insert the block with γ = 0, fine-tune with SGD. The embedded Gaussian has the release's
+    scale 1/√d. Transferred weights learn at a quarter of the learning rate, after a warm-up: at the full rate, some
+    seeds forget the digits before the block has learned anything (docs/log.md). Training takes about 90 s on one core.
     """
     return Config(
         model=ModelConfig(
@@ -83,22 +85,27 @@ def demo(model: str) -> Config:
     )
 
 
-RECIPES: dict[str, Callable[[], Config]] = {name: recipe.config for name, recipe in KINETICS.items()}
-RECIPES["demo_stills"] = demo_stills
-RECIPES["demo_local"] = partial(demo, "c2d_mini")
-RECIPES["demo_control"] = partial(demo, "c2d_mini_rb1")
-RECIPES["demo_nonlocal"] = partial(demo, "c2d_mini_nl1")
-RECIPES["finetune_i3d_r50_nl5_8x8"] = partial(finetune, "i3d_r50_nl5", "8x8")
-RECIPES["finetune_c2d_r50_nl5_8x8"] = partial(finetune, "c2d_r50_nl5", "8x8")
+RECIPES: dict[str, Callable[[], Config]] = {
+    **{name: recipe.config for name, recipe in KINETICS.items()},
+    "demo_stills": demo_stills,
+    "demo_local": partial(demo, "c2d_mini"),
+    "demo_control": partial(demo, "c2d_mini_rb1"),
+    "demo_nonlocal": partial(demo, "c2d_mini_nl1"),
+    "finetune_i3d_r50_nl5_8x8": partial(finetune, "i3d_r50_nl5", "8x8"),
+    "finetune_c2d_r50_nl5_8x8": partial(finetune, "c2d_r50_nl5", "8x8"),
+}
 
 
 def recipe_or_file(name: str) -> Config:
-    """The recipe of that name, or the configuration in that YAML file."""
+    """Return the recipe of that name, or read the configuration in that YAML file.
+
+    Raises:
+        ConfigError: neither a recipe nor a file, or a file that is no configuration.
+    """
     if name in RECIPES:
         return RECIPES[name]()
     path = Path(name)
     if path.suffix in (".yaml", ".yml", ".json") or path.exists():
         return read_yaml(path)
-    near = get_close_matches(name, RECIPES, n=3)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise ConfigError(f"no recipe or YAML file {name!r}{hint} Recipes: {', '.join(sorted(RECIPES))}")
+    hint = did_you_mean(name, RECIPES) or "; `nlnet models --recipes` lists the recipes"
+    raise ConfigError(f"no recipe or YAML file {name!r}{hint}")

@@ -1,4 +1,4 @@
-"""What a configuration costs: multiply-adds and memory counted from the network, GPU-hours estimated from them."""
+"""The cost of training: multiply-adds and memory, counted from the network, and GPU-hours, estimated from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from nlnet.engine.config import Config, EvalConfig, ModelConfig
 from nlnet.engine.config.inputs import sampling
-from nlnet.models.flops import Skeleton, count
+from nlnet.models.flops import ShapesOnly, count
 from nlnet.models.memory import Memory, activation_memory
 from nlnet.models.resnet import Triple
 from nlnet.zoo import create_model
@@ -16,38 +16,38 @@ GPU = "A100"
 PEAK: Mapping[str, float] = {"float32": 156e12, "bf16": 312e12, "fp16": 312e12}
 """Dense peak of that GPU, FLOP/s, by `training.precision`; convolutions of float32 run in TF32."""
 UTILISATION = 0.25
-"""The share of the peak that training reaches: an assumption, not a measurement."""
+"""The share of the peak that training is assumed to reach; not measured."""
 ASSUMPTION = "GPU-hours = 2·MACs / ({share:.0%} of {gpu} peak, {peak:.0f} TFLOP/s in {precision})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCost:
-    """Of one clip."""
+    """The cost of one clip in a network."""
 
     parameters: int
     blocks: int
     macs: int
-    """Forward pass, training clip."""
+    """Multiply-adds of the forward pass of a training clip."""
     eval_macs: int
-    """Forward pass, test view."""
+    """Multiply-adds of the forward pass of a test view."""
     memory: Memory
-    """Activations of training, bytes in float32."""
+    """Activations that training keeps for the gradient, in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunCost:
-    """Of a whole training run."""
+    """The cost of a whole training run."""
 
     clips: int
     macs: float
-    """Of all clips, forward and backward, and of precise BN."""
+    """Multiply-adds of all clips, forward and backward, and of precise batch norm."""
     precise_share: float
-    """The part of `macs` that goes to precise BN."""
+    """The share of `macs` that precise batch norm takes."""
     gpu_hours: float
 
 
 def network_cost(config: Config, num_classes: int) -> NetworkCost:
-    """What the configured network costs on the configured clips."""
+    """Count the cost of the configured network on the configured clips."""
     frames, _ = sampling(config)
     view = view_of(config.test)
     return _network_cost(
@@ -56,14 +56,14 @@ def network_cost(config: Config, num_classes: int) -> NetworkCost:
 
 
 def view_of(test: EvalConfig) -> tuple[int, int]:
-    """Rows and columns of a test view; a whole frame is taken to be 4:3."""
+    """Return the rows and columns of a test view; of a whole frame, as if it had the aspect ratio 4:3."""
     wide = test.crop * 4 // 3 if test.protocol == "paper" else test.crop
     return test.crop, wide
 
 
 @lru_cache(maxsize=256)
 def _network_cost(model: ModelConfig, num_classes: int, clip: Triple, view: Triple) -> NetworkCost:
-    with Skeleton():
+    with ShapesOnly():
         network = create_model(num_classes=num_classes, **model.model_dump())
     cost = count(network, clip)
     return NetworkCost(
@@ -76,7 +76,10 @@ def _network_cost(model: ModelConfig, num_classes: int, clip: Triple, view: Trip
 
 
 def run_cost(config: Config, network: NetworkCost) -> RunCost:
-    """A clip costs its forward pass three times (backward is two), four times with checkpointing."""
+    """Return the cost of the configured run.
+
+    A clip costs three forward passes, since a backward pass costs two, and four with checkpointing.
+    """
     training, iterations = config.training, config.schedule.iterations
     clips = iterations * training.batch
     passes = 4 if training.checkpointing else 3
@@ -91,8 +94,9 @@ def run_cost(config: Config, network: NetworkCost) -> RunCost:
 
 
 def measurements(config: Config) -> int:
-    """How often precise BN measures: before every checkpoint, every validation, and at the end."""
+    """Return how often precise batch norm measures: before each checkpoint and each validation, and at the end."""
     training, iterations = config.training, config.schedule.iterations
+    # a set, since a checkpoint and a validation after the same iteration share one measurement
     moments = set(range(training.checkpoint_every, iterations + 1, training.checkpoint_every)) | {iterations}
     if config.data.val is not None:
         moments |= set(range(training.validate_every, iterations + 1, training.validate_every))
@@ -100,21 +104,24 @@ def measurements(config: Config) -> int:
 
 
 def gpu_hours(macs: float, precision: str) -> float:
-    """Two floating-point operations a multiply-add, at the assumed share of the GPU's peak."""
+    """Estimate the GPU-hours of that many multiply-adds (2 FLOP each) at the assumed share of the GPU's peak."""
     return 2 * macs / (UTILISATION * PEAK[precision]) / 3600
 
 
 def assumption(precision: str) -> str:
-    """The formula in words."""
+    """Return the formula behind `gpu_hours` as text."""
     return ASSUMPTION.format(share=UTILISATION, gpu=GPU, peak=PEAK[precision] / 1e12, precision=precision)
 
 
 def step_bytes(config: Config, network: NetworkCost, clips: int) -> tuple[int, int]:
-    """(activations, weights with gradients and optimiser state) of a process with `clips` clips a pass, bytes.
+    """Return the bytes of a training step in one process: (activations, weights with gradients and optimiser state).
 
-    Half precision halves the activations (weights stay float32).
+    Args:
+        clips: number of clips in one forward and backward pass.
     """
+    # autocast halves the activations; weights, gradients and optimiser state stay float32
     kept = network.memory.checkpointed if config.training.checkpointing else network.memory.kept
     share = 1.0 if config.training.precision == "float32" else 0.5
+    # weight and gradient, and one momentum (SGD) or two (AdamW)
     states = 4 if config.optimizer.kind == "adamw" else 3
     return int(clips * kept * share), states * 4 * network.parameters

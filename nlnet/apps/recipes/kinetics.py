@@ -1,14 +1,16 @@
-"""The training recipes of the paper and its release: networks × clips × schedules, as data.
+"""The training recipes of the paper and its release: networks, clips and schedules.
 
-A recipe is a model, a clip and one of the release's five schedules; `Recipe.config` writes it out. What they share
-is the default of `nlnet.engine.config`: SGD with Nesterov momentum 0.9, weight decay 1e-4 but 0 on norms (other
-biases are decayed), no warm-up, crop 224, flip, RGB minus 114.75 over 57.375 (0.45 and 0.225 of [0, 1]), short videos
-looped, precise BN over 200 batches before each checkpoint (10k) and validation (20k). A recipe is tested as its figure
-was: on the release's 10 clips × 3 crops, or, where the paper alone reports it, on whole frames (`protocol`).
+A recipe is a model, a clip and one of the release's five schedules or Charades' (`SCHEDULES`); `Recipe.config` returns
+the whole configuration. What all recipes share is the default of `nlnet.engine.config`: SGD with Nesterov momentum 0.9,
+weight decay 1e-4 but 0 on norms (other biases are decayed), no warm-up, crop 224, flip, RGB minus 114.75 over 57.375
+(0.45 and 0.225 in [0, 1]), short videos looped, precise batch norm over 200 batches before each checkpoint (every 10k
+iterations) and validation (every 20k). A recipe is tested as its published figure was: on the release's 10 clips × 3
+crops or, if only the paper reports it, on whole frames (`Recipe.protocol`).
 
-Two points differ on purpose. The release multiplies the momentum by the ratio of the rates where the rate drops,
-because Caffe2 keeps the rate inside it; torch keeps it outside, which is the same update. The release validates
-with the training transform (a random crop of a random clip); here validation is the centre of one clip.
+Two details differ from the release on purpose. It multiplies the momentum by the ratio of the learning rates where the
+rate drops, because Caffe2 stores the product of rate and momentum; torch stores them apart, which is the same update.
+And it validates with the training transform (a random crop of a random clip); here validation is on the centre crop of
+one clip.
 """
 
 from collections.abc import Mapping
@@ -29,23 +31,24 @@ from nlnet.engine.config import (
 )
 
 VIDEOS = 234_643
-"""Training videos of the release's Kinetics-400 copy: an epoch."""
+"""Training videos in the release's copy of Kinetics-400: one epoch."""
 TEST_VIDEOS = 19_761
+"""Validation videos in the release's copy of Kinetics-400, on which its networks are tested."""
 IMAGENET = "imagenet"
 RELEASED = frozenset(row.recipe for row in TABLES["release"])
-"""The recipes that the release has figures of."""
+"""The recipes that the release reports figures of."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """One of the schedules that the release ships."""
+    """A schedule of the release: batch, learning rate, length, and the augmentation that goes with them."""
 
     devices: int
     batch: int
-    """Clips per step, over all devices."""
+    """Clips per iteration, over all devices."""
     lr: float
     steps: tuple[int, ...]
-    """Iterations at which the rate falls to a tenth, counted from the start."""
+    """Iterations, counted from the start, at which the learning rate falls to a tenth."""
     iterations: int
     scales: tuple[int, int] = (256, 320)
     dropout: float = 0.5
@@ -65,11 +68,12 @@ SCHEDULES = {
         dropout=0.0,
     ),
     "long": Schedule(devices=8, batch=16, lr=0.0025, steps=(150_000, 300_000), iterations=400_000),
-    # Charades, §6.2 of the paper: one clip on each of 8 devices
+    # §6.2 of the paper: one clip on each of 8 devices
     "charades": Schedule(devices=8, batch=8, lr=0.00125, steps=(75_000, 150_000), iterations=200_000),
 }
 
-# Frozen affine norms; blocks without a norm (so W_z starts at zero), those of res3 in runs of 4 of its 16 frames.
+# Long clips: frozen affine norms, and blocks without a norm, so that W_z starts at zero. Blocks in res3 attend within
+# 4 groups of 4 of its 16 frames.
 LONG: Mapping[str, Any] = {"norm": "affine", "nonlocal_norm": "none"}
 LONG_GROUPS = 4
 LONG_CLIPS = ("128x1", "32x4")
@@ -77,23 +81,23 @@ LONG_CLIPS = ("128x1", "32x4")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A network and how it is trained."""
+    """A network of the paper, and how it is trained."""
 
     model: str
     variant: str
     schedule: str = "400k"
     start: str = IMAGENET
-    """What `init.weights` is meant to be: an ImageNet ResNet, or the run of the recipe of that name."""
+    """The initial weights: "imagenet" for a ResNet trained on ImageNet, or the recipe whose run is fine-tuned."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Model settings besides name and variant."""
+    """Options of the model besides name and variant."""
     charades: bool = False
     videos: int | None = VIDEOS
-    """Videos that it trains on, an epoch; None where we have no count."""
+    """Number of training videos, for epochs; None if it is not known."""
     eval_videos: int | None = TEST_VIDEOS
 
     @property
     def name(self) -> str:
-        """`c2d_r50_nl1_gaussian_32x2`, `i3d_r50_8x8_300k`: model, what is special, clip, schedule if not 400k."""
+        """The recipe's name: model, options, clip, and the schedule if it is not 400k, as in `i3d_r50_8x8_300k`."""
         special = () if self.long else tuple(self.options.values())
         shown = () if self.schedule in ("400k", "long", "charades") else (self.schedule,)
         parts = (self.model, *special, self.variant, *shown)
@@ -101,33 +105,35 @@ class Recipe:
 
     @property
     def devices(self) -> int:
+        """The number of GPUs that it is for."""
         return SCHEDULES[self.schedule].devices
 
     @property
     def origin(self) -> str:
-        """What `init.weights` should be, in words."""
+        """The initial weights, in words."""
         if self.start == IMAGENET:
             return f"an ImageNet ResNet-{'101' if 'r101' in self.model else '50'}"
         return f"the run of {self.start}" + (", norms folded" if self.long and not self.charades else "")
 
     @property
     def protocol(self) -> Protocol:
-        """The test protocol of its figure; the release's, where both report one."""
+        """The test protocol of the published figure: the release's, or the paper's if only the paper has one."""
         return "released" if self.name in RELEASED else "paper"
 
     @property
     def classes(self) -> int:
+        """The number of classes of its data set: Kinetics-400, or Charades."""
         return 157 if self.charades else 400
 
     @property
     def long(self) -> bool:
-        """A clip of 32×4 or 128×1, fine-tuned with frozen norms."""
+        """Whether it fine-tunes on long clips (32x4 or 128x1) with frozen norms."""
         return self.options.get("norm") == "affine"
 
     def config(self) -> Config:
-        """The whole configuration, without data paths."""
+        """Return the whole configuration, without the paths of the data."""
         schedule = SCHEDULES[self.schedule]
-        # a new classifier, and new non-local blocks on a local network's weights
+        # dropped from the initial weights: the classifier of another task, and blocks that are to start fresh
         drop = (() if self.start == IMAGENET else ("fc.*",)) + (
             ("*.nonlocal_block.*",) if self.long and not self.charades else ()
         )
@@ -151,10 +157,10 @@ class Recipe:
 
 
 def long_clip(model: str, variant: str) -> Recipe:
-    """Fine-tune a local network of short clips on long ones (release: the affine recipes; paper: Table 2g).
+    """Return the recipe that fine-tunes a network of short clips on long ones (Table 2g; the release's affine recipes).
 
-    The batch norms of the start are folded into frozen affine layers. Non-local blocks begin fresh: the paper
-    starts from "the corresponding 32-frame model", its release from the model without blocks.
+    The batch norms of the initial weights are folded into frozen affine layers. Non-local blocks start fresh, as in the
+    release: it starts from the model without blocks, the paper from "the corresponding 32-frame model".
     """
     network = model.partition("_nl")[0]
     grouped = {"groups": LONG_GROUPS} if "_nl" in model else {}
@@ -168,10 +174,10 @@ def long_clip(model: str, variant: str) -> Recipe:
 
 
 def charades(model: str) -> Recipe:
-    """§6.2: from the Kinetics network of the same 128 frames, with a sigmoid for each of the 157 classes.
+    """Return the recipe for Charades (§6.2): from the Kinetics run of the same network, a sigmoid for each class.
 
-    Clips are cut as on Kinetics and scaled so that a crop is 288×288, so the shorter side is drawn from
-    288/224·[256, 320]; tested at a shorter side of 320.
+    The crops are 288×288 instead of 224×224, so the shorter side is drawn from 288/224·[256, 320]; tests are at a
+    shorter side of 320.
     """
     kinetics = long_clip(model, "128x1")
     return Recipe(
@@ -222,4 +228,4 @@ KINETICS = {
         *(charades(model) for model in ("i3d_r101", "i3d_r101_nl5")),
     )
 }
-"""Every recipe of the release and of the paper's Tables 2a–2g, 3 and 4, by name."""
+"""Every recipe of the release and of the paper's Tables 2a–2g, 3 and 4, by name. A new one is a line here."""

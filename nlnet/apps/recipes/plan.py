@@ -1,4 +1,4 @@
-"""`nlnet train R --dry-run`: what training would do here, phase by phase, what it costs, and what is still missing."""
+"""The plan of a training run, for `nlnet train RECIPE --dry-run`: schedule, cost, published figures and warnings."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from nlnet.apps.recipes.costs import (
     step_bytes,
 )
 from nlnet.apps.recipes.kinetics import KINETICS, Recipe
-from nlnet.apps.recipes.preflight import differences, missing, other_pixels, too_large
+from nlnet.apps.recipes.preflight import differences, missing_inputs, other_normalisation, too_large
 from nlnet.apps.recipes.published import published
 from nlnet.data import VideoList
 from nlnet.engine.config import Config
@@ -35,7 +35,7 @@ from nlnet.weights.read import Weights
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that a dry run says."""
+    """What a dry run prints, as a table of rich or, by `document`, as JSON."""
 
     name: str
     run: str
@@ -52,10 +52,9 @@ class Plan:
             for p in self.phases
         ]
         notes = [
-            Text.assemble(("Reported for it: ", "bold"), f"{line} (not trained here)")
-            for line in self.published
+            Text.assemble(("Reported: ", "bold"), f"{line} (not trained here)") for line in self.published
         ]
-        notes += [Text.assemble(("Mind: ", "yellow"), line) for line in self.warnings]
+        notes += [Text.assemble(("Warning: ", "yellow"), line) for line in self.warnings]
         return Group(
             Text(f"{self.name} → {self.run}", style="bold"),
             _grid(self.facts),
@@ -64,7 +63,7 @@ class Plan:
         )
 
     def document(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the plan as a JSON document."""
         return {
             "name": self.name,
             "run": self.run,
@@ -80,14 +79,14 @@ class Plan:
 def make_plan(
     config: Config, *, name: str, base: Config, run: RunDir, world: World, resumed_at: int | None = None
 ) -> Plan:
-    """The plan of `config` on these processes.
+    """Return the plan of training `config` on the processes of `world`.
 
     Args:
-        base: the recipe or file as it was before the overrides; what differs from it is warned of.
-        resumed_at: the iteration of the checkpoint that training would go on from.
+        base: the recipe or file before the settings were changed; differences from it become warnings.
+        resumed_at: the iteration of the checkpoint from which training would continue.
 
     Raises:
-        ValueError: as training would, for data or weights that are given and cannot be used.
+        NlnetError: data or weights that are given cannot be used, as in training.
     """
     recipe = KINETICS.get(name)
     videos, validation = (None, None) if config.data.train is None else read_training_videos(config)
@@ -99,34 +98,35 @@ def make_plan(
     start = read_initial(config.init) if resumed_at is None else None
     per_pass = config.training.batch / (world.size * config.training.accumulate)
     activations, states = step_bytes(config, network, max(1, round(per_pass)))
-    said = {
+    described = {
         **_network_facts(config, network, classes),
         "videos": _videos(videos, validation, count),
         "batch": f"{config.training.batch} clips = {world.size} × {config.training.accumulate} × {per_pass:g} "
-        "(processes × accumulation × clips a pass)",
+        "(processes × passes × clips per pass)",
         "optimiser": _optimiser(config),
         "precise BN": _precise(config, cost.precise_share),
         "weights": _weights(config, start, recipe, classes)
         if resumed_at is None
         else f"the checkpoint at iteration {resumed_at:,}",
-        "memory": f"about {(activations + states) / GIB:.1f} GiB a process: {activations / GIB:.1f} activations"
-        f"{' (checkpointed)' if config.training.checkpointing else ''}, {states / GIB:.1f} weights, gradients, momentum",
+        "memory": f"about {(activations + states) / GIB:.1f} GiB per process: {activations / GIB:.1f} for activations"
+        f"{' (checkpointed)' if config.training.checkpointing else ''}, {states / GIB:.1f} for weights, gradients and "
+        "optimiser state",
         "test": _test(config, network, recipe),
         "device": f"{world.device}, {config.training.precision}",
         "cost": f"{cost.clips / 1e6:.3g} M clips{'' if epochs is None else f' = {epochs:.1f} epochs'}, {cost.macs / 1e18:.3g}·10¹⁸ "
         f"multiply-adds, about {cost.gpu_hours:.3g} GPU-hours",
-        "": assumption(config.training.precision),
+        "assumption": assumption(config.training.precision),
     }
-    warned = [
-        *missing(config, recipe, run, resumed_at),
+    warnings = [
+        *missing_inputs(config, recipe, run, resumed_at),
         *differences(config, base, recipe, world.size),
-        *other_pixels(config, start),
+        *other_normalisation(config, start),
         *too_large(world, activations + states),
     ]
     return Plan(
         name=name,
         run=str(run.path),
-        facts=said,
+        facts=described,
         phases=tuple(phases(config, count)),
         cost={
             "clips": cost.clips,
@@ -138,7 +138,7 @@ def make_plan(
             "state_bytes": states,
         },
         published=tuple(str(row) for row in published(name)),
-        warnings=tuple(warned),
+        warnings=tuple(warnings),
         config=config,
     )
 
@@ -157,15 +157,17 @@ def _network_facts(config: Config, network: NetworkCost, classes: int) -> dict[s
     blocks = f", {network.blocks} non-local blocks" if network.blocks else ""
     return {
         "model": f"{config.model.name}, {config.model.variant}: {network.parameters / 1e6:.3f} M parameters{blocks}, "
-        f"{classes} classes, {network.macs / 1e9:.2f}·10⁹ multiply-adds a clip",
-        "clip": f"{frames} frames, every {stride}, {data.crop}×{data.crop} of a shorter side of {sides}"
-        f"{', flipped or not' if data.flip else ''}; short videos loop",
+        f"{classes} classes, {network.macs / 1e9:.2f}·10⁹ multiply-adds per clip",
+        "clip": f"{frames} frames with stride {stride}, crops of {data.crop}×{data.crop} at a shorter side of {sides}"
+        f"{', half of them flipped' if data.flip else ''}; short videos loop",
     }
 
 
 def _videos(videos: VideoList | None, validation: VideoList | None, count: int | None) -> str:
     if videos is None:
-        counted = "" if count is None else f"; epochs are of the {count:,} of the release's Kinetics-400"
+        counted = (
+            "" if count is None else f"; epochs are of the {count:,} videos in the release's Kinetics-400"
+        )
         return f"not given{counted}"
     checked = f"{len(validation.items):,} for validation" if validation else "no validation set"
     return f"{len(videos.items):,} in {len(videos.classes)} classes, {checked}"
@@ -185,14 +187,14 @@ def _precise(config: Config, share: float) -> str:
         return "off"
     return (
         f"{config.training.precise_norm} batches before each of {measurements(config)} checkpoints and validations, "
-        f"{share:.1%} of the arithmetic"
+        f"{share:.1%} of all multiply-adds"
     )
 
 
 def _weights(config: Config, start: Weights | None, recipe: Recipe | None, classes: int) -> str:
     if start is not None:
         return start_from(start, build_model(config, classes), config.init)[0]
-    return f"none; the recipe starts from {recipe.origin}" if recipe else "none: from scratch"
+    return f"none given; the recipe starts from {recipe.origin}" if recipe else "none: trained from scratch"
 
 
 def _test(config: Config, network: NetworkCost, recipe: Recipe | None) -> str:
@@ -205,8 +207,12 @@ def _test(config: Config, network: NetworkCost, recipe: Recipe | None) -> str:
     )
     macs = views * network.eval_macs
     videos = recipe.eval_videos if recipe else None
-    whole = "" if videos is None else f" ({videos * macs / 1e18:.2f}·10¹⁸ for Kinetics-400's {videos:,})"
+    whole = (
+        ""
+        if videos is None
+        else f" ({videos * macs / 1e18:.2f}·10¹⁸ for the {videos:,} videos of Kinetics-400)"
+    )
     return (
         f"protocol {test.protocol}: {test.clips} clips × {test.crops} crops, {size}; {macs / 1e12:.2f}·10¹² "
-        f"multiply-adds a video{whole}"
+        f"multiply-adds per video{whole}"
     )

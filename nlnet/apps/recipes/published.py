@@ -1,10 +1,10 @@
-"""What the paper and its release report, row by row, and the recipe behind each row. None of it was trained here.
+"""The accuracy that the paper and its release report, row by row, with the recipe of each row. None was trained here.
 
-The paper's Kinetics figures are top-1 and top-5 on the 400 classes' validation videos, tested fully convolutionally
-on 10 clips (`test.protocol=paper`); the release's are of 10 clips × 3 crops (`released`). Charades is mAP, trained
-on train and tested on val, and trained on trainval and tested on test. The tables' networks are the released
-architecture, which the author calls the very one of the paper; `model.convention=paper model.padding=paper` is the
-text read literally. COCO (Tables 5 and 6) is detection: no recipe here.
+The paper's figures on Kinetics are top-1 and top-5 accuracy on the validation videos of the 400 classes, tested fully
+convolutionally on 10 clips (`test.protocol=paper`); the release's are on 10 clips × 3 crops (`released`). Charades has
+mAP: trained on train and tested on val, then trained on trainval and tested on test. The networks are those of the
+release, which its author says are the paper's; `model.convention=paper model.padding=paper` reads the text of the paper
+literally. COCO (Tables 5 and 6) is detection, for which there is no recipe.
 """
 
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One row of a table."""
+    """One row of a table of the paper, or one model of the release."""
 
     table: str
-    """ "2a" … "4", or "release"."""
+    """The table's number, "2a" to "4", or "release"."""
     row: str
     recipe: str
     figures: tuple[float, float]
-    """Percent; `METRICS` says of what."""
+    """Two percentages; `metrics` has their names."""
 
     @property
     def protocol(self) -> str:
-        """The `test.protocol` that the figures are of."""
+        """The `test.protocol` that the figures were measured with."""
         return "released" if self.table == "release" else "paper"
 
     @property
     def place(self) -> str:
-        """ "release", or the table of the paper."""
+        """Where the row stands: "release", or the table of the paper."""
         return "release" if self.table == "release" else f"Table {self.table}"
 
     @property
     def metrics(self) -> tuple[str, str]:
-        """What the two figures are."""
+        """The names of the two figures."""
         return METRICS.get(self.table, ("top-1", "top-5"))
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Published:
 
 
 METRICS = {"4": ("mAP train/val", "mAP trainval/test")}
-"""What the two figures of a table are, where they are not top-1 and top-5."""
+"""The names of a table's two figures, where they are not top-1 and top-5."""
 
 _C2D, _C2D101 = ("c2d_r50_32x2", (71.8, 89.7)), ("c2d_r101_32x2", (73.1, 91.0))
 _ONE, _FIVE, _FIVE101 = (
@@ -148,6 +148,6 @@ TABLES: dict[str, tuple[Published, ...]] = {
 
 
 def published(recipe: str) -> list[Published]:
-    """Every row that the recipe of that name stands behind, the release's first."""
+    """Return the published rows of a recipe, those of the release first."""
     rows = [row for table in TABLES.values() for row in table if row.recipe == recipe]
     return sorted(rows, key=lambda row: row.table != "release")

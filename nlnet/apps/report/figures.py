@@ -1,4 +1,4 @@
-"""The pictures of a run's report: curves, vital signs, confusions, classes, the hardest videos."""
+"""The pictures of a run's report: training curves, block statistics, confusion matrix, classes, hardest videos."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,15 +15,15 @@ from matplotlib.colors import PowerNorm
 from torch import Tensor
 
 from nlnet.apps.plots import PALETTE, save
-from nlnet.apps.report.findings import Hard, Records, by_block, of_kind, smooth
-from nlnet.block_stats import ASLEEP, SOFTMAX
+from nlnet.apps.report.analysis import HardVideo, Records, by_block, of_kind, smooth
+from nlnet.block_stats import INACTIVE, SOFTMAX
 from nlnet.data import VideoError, VideoItem, open_video
 
 TRAINING, VALIDATION = PALETTE["nonlocal"], PALETTE["control"]
 READABLE = 30
-"""Classes up to which a matrix or a list of bars carries every name."""
+"""Up to so many classes, a matrix or a list of bars shows every name."""
 NUMBERED = 15
-"""Classes up to which a matrix carries its numbers."""
+"""Up to so many classes, a matrix shows its numbers."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -42,12 +42,13 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
+    """Use the report's matplotlib style inside the context."""
     with plt.rc_context(STYLE):
         yield
 
 
 def training_picture(records: Records, path: Path) -> None:
-    """Loss, accuracy and learning rate over iterations: as logged, smoothed, and on the validation videos."""
+    """Save loss, accuracy and learning rate over iterations: as logged, smoothed, and on the validation videos."""
     train, checks = of_kind(records, "train"), of_kind(records, "validation")
     with styled():
         figure, (loss, accuracy, rate) = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=(1.2, 1.2, 0.8))
@@ -76,9 +77,12 @@ def training_picture(records: Records, path: Path) -> None:
 
 
 def _raw_and_smooth(panel: Axes, train: Records, key: str, *, label: str = "training") -> None:
-    """A faint line of what was logged, and a mean over a twentieth of it where that is more than a value."""
+    """Draw the logged values as a faint line, and their moving mean over a twentieth of the run as a strong one.
+
+    Too few values to smooth are drawn as one strong line.
+    """
     iterations, values = [r["iteration"] for r in train], [r[key] for r in train]
-    window = len(values) // 20 | 1
+    window = len(values) // 20 | 1  # `smooth` needs an odd number
     smoothed = window > 1
     panel.plot(
         iterations,
@@ -92,13 +96,12 @@ def _raw_and_smooth(panel: Axes, train: Records, key: str, *, label: str = "trai
         panel.plot(iterations, smooth(values, window), color=TRAINING, lw=1.8, label=label)
 
 
-def vitals_picture(records: Records, path: Path) -> None:
-    """γ, residual ratio and entropy of every block over iterations; later blocks are lighter."""
+def block_stats_picture(records: Records, path: Path) -> None:
+    """Save γ, residual ratio and entropy of every block over iterations; later blocks are lighter."""
     blocks = by_block(records)
-    softmax = all(signs[0]["pairwise"] in SOFTMAX for signs in blocks.values())
-    gamma = (
-        "mean |γ|" if all(signs[0]["switch"] == "norm" for signs in blocks.values()) else "mean |γ| or |W_z|"
-    )
+    softmax = all(statistics[0]["pairwise"] in SOFTMAX for statistics in blocks.values())
+    trained = {statistics[0]["switch"] for statistics in blocks.values()}
+    gamma = "mean |γ|" if trained == {"norm"} else "mean |γ| or |W_z|"
     titles = {
         "gamma": f"{gamma}: 0 in a fresh block",
         "ratio": "‖block's addition‖ / ‖its input‖",
@@ -108,19 +111,21 @@ def vitals_picture(records: Records, path: Path) -> None:
     with styled():
         figure, panels = plt.subplots(1, 3, figsize=(13, 3.6))
         for panel, (key, title) in zip(panels, titles.items(), strict=True):
-            for place, ((block, signs), mark) in enumerate(zip(blocks.items(), cycle("os^Dv"))):
+            for index, ((block, statistics), marker) in enumerate(zip(blocks.items(), cycle("os^Dv"))):
                 panel.plot(
-                    [r["iteration"] for r in signs],
-                    [float("nan") if r[key] is None else r[key] for r in signs],
-                    color=shades(0.85 * place / max(1, len(blocks) - 1)),
-                    marker=mark,
-                    markevery=max(1, len(signs) // 12),
+                    [r["iteration"] for r in statistics],
+                    # a statistic without a finite value leaves a gap in its line
+                    [float("nan") if r[key] is None else r[key] for r in statistics],
+                    color=shades(0.85 * index / max(1, len(blocks) - 1)),
+                    marker=marker,
+                    markevery=max(1, len(statistics) // 12),
                     ms=4,
                     lw=1.5,
                     label=block,
                 )
             panel.set(xlabel="iteration", title=title)
-            panel.set_ylim(0, 1.02 if key == "entropy" else max(panel.get_ylim()[1], 2 * ASLEEP))
+            # at least twice the limit of an inactive block, or the noise of one would fill the panel
+            panel.set_ylim(0, 1.02 if key == "entropy" else max(panel.get_ylim()[1], 2 * INACTIVE))
         for level, words in ((1, "all keys alike"), (0, "one key")):
             panels[2].annotate(
                 words, (0.99, level), xycoords=("axes fraction", "data"), ha="right",
@@ -132,13 +137,13 @@ def vitals_picture(records: Records, path: Path) -> None:
 
 
 def confusion_picture(matrix: Tensor, classes: Sequence[str], path: Path) -> None:
-    """Rows are true classes and sum to 100 %; few classes with numbers and names, many as an image."""
+    """Save the confusion matrix in percent of each true class (row), with names and numbers if there are few classes."""
     percent = (100 * matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)).tolist()
     count = len(classes)
     side = min(max(4.5, 0.42 * count + 2), 11)
     with styled():
         figure, panel = plt.subplots(figsize=(side + 1, side))
-        # single videos of many classes would be too pale to see
+        # a square-root colour scale for many classes, or single videos would be too pale to see
         scale = PowerNorm(1.0 if count <= READABLE else 0.5, vmin=0, vmax=100)
         image = panel.imshow(percent, cmap="Blues", norm=scale, interpolation="nearest")
         panel.grid(visible=False)
@@ -159,26 +164,29 @@ def confusion_picture(matrix: Tensor, classes: Sequence[str], path: Path) -> Non
         save(figure, path)
 
 
-def classes_picture(rows: Sequence[Mapping[str, Any]], figure_name: str, path: Path) -> None:
-    """Classes sorted by accuracy or average precision; of many, the curve of all, and names for both ends."""
-    known = sorted((r for r in rows if r[figure_name] is not None), key=lambda r: r[figure_name])
+def classes_picture(rows: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
+    """Save the classes sorted by a metric; if there are many, a curve of all, and names for the worst and the best.
+
+    Args:
+        rows: `Evaluation.by_class()`.
+        metric: "top1" or "average_precision".
+    """
+    known = sorted((r for r in rows if r[metric] is not None), key=lambda r: r[metric])
     few = len(known) <= READABLE
     ends = known if few else [*known[:12], *known[-12:]]
-    mean = sum(r[figure_name] for r in known) / len(known)
+    mean = sum(r[metric] for r in known) / len(known)
     with styled():
         figure, panels = plt.subplots(
             1, 1 if few else 2, figsize=(7 if few else 12, max(2.6, 0.26 * len(ends) + 1)), squeeze=False
         )
         bars = panels[0, -1]
-        bars.barh(range(len(ends)), [r[figure_name] for r in ends], color=TRAINING, height=0.7)
-        for place, row in enumerate(ends):
-            text = f"{row[figure_name]:.0f}  ({row['videos']})"
-            bars.annotate(text, (101.5, place), va="center", fontsize=7)
+        bars.barh(range(len(ends)), [r[metric] for r in ends], color=TRAINING, height=0.7)
+        for index, row in enumerate(ends):
+            text = f"{row[metric]:.0f}  ({row['videos']})"
+            bars.annotate(text, (101.5, index), va="center", fontsize=7)
         bars.set_yticks(range(len(ends)), [_short(r["class"]) for r in ends], fontsize=8)
         bars.axvline(mean, color="#444444", lw=0.9, ls=":")
-        bars.set(
-            xlim=(0, 114), xticks=range(0, 101, 20), xlabel=f"{_words(figure_name)}, % (number of videos)"
-        )
+        bars.set(xlim=(0, 114), xticks=range(0, 101, 20), xlabel=f"{_words(metric)}, % (number of videos)")
         bars.set_title(
             f"Classes; dotted: their mean, {mean:.1f} %" if few else "The 12 worst and the 12 best classes"
         )
@@ -187,21 +195,21 @@ def classes_picture(rows: Sequence[Mapping[str, Any]], figure_name: str, path: P
             bars.axhline(11.5, color="#444444", lw=0.8)
             curve = panels[0, 0]
             curve.fill_between(
-                range(len(known)), [r[figure_name] for r in known], color=TRAINING, alpha=0.25, lw=0
+                range(len(known)), [r[metric] for r in known], color=TRAINING, alpha=0.25, lw=0
             )
-            curve.plot([r[figure_name] for r in known], color=TRAINING, lw=1.8)
+            curve.plot([r[metric] for r in known], color=TRAINING, lw=1.8)
             curve.axhline(mean, color="#444444", lw=0.9, ls=":")
             curve.set(
                 xlabel="classes, worst first",
-                ylabel=f"{_words(figure_name)}, %",
+                ylabel=f"{_words(metric)}, %",
                 ylim=(0, 101),
                 title=f"All {len(known)} classes; dotted: their mean, {mean:.1f} %",
             )
         save(figure, path)
 
 
-def hardest_picture(videos: Sequence[Hard], path: Path, *, across: int = 4) -> list[str]:
-    """The middle frame of each video with its class and what the network saw; why some frames are not there."""
+def hardest_picture(videos: Sequence[HardVideo], path: Path, *, across: int = 4) -> list[str]:
+    """Save the middle frame of each video with its class and the prediction; return why some frames are missing."""
     lines = -(-len(videos) // across)
     reasons = []
     with styled():
@@ -227,14 +235,20 @@ def hardest_picture(videos: Sequence[Hard], path: Path, *, across: int = 4) -> l
 
 
 def middle_frame(path: Path) -> Any:
-    """(H, W, 3) of the video's middle frame. Raises VideoError."""
+    """Return the middle frame of a video, (H, W, 3).
+
+    Raises:
+        VideoError: the file does not exist or cannot be decoded.
+    """
     with open_video(VideoItem(path=path, label=None)) as video:
         return video.frames([video.num_frames // 2])[0].numpy()
 
 
 def _short(name: str, most: int = 28) -> str:
+    """Cut a long name."""
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _words(figure_name: str) -> str:
-    return figure_name.replace("_", " ")
+def _words(metric: str) -> str:
+    """The name of a metric with spaces for underscores."""
+    return metric.replace("_", " ")

@@ -1,10 +1,11 @@
-"""The page of a run's report, in Markdown."""
+"""report.md: the report of a run as a Markdown page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def page(report: Mapping[str, Any]) -> str:
+    """Return the page, from the content of report.json (`command.write_report`)."""
     lines = [f"# {report['run']}", "", *_facts(report), ""]
     if report["missing"]:
         lines += ["Not in this report:", "", *(f"- {line}" for line in report["missing"]), ""]
@@ -14,15 +15,16 @@ def page(report: Mapping[str, Any]) -> str:
         *_picture(report, "training", "loss, accuracy and learning rate over iterations"),
     ]
     if report["blocks"]:
-        lines += ["## Did the blocks learn?", ""]
+        lines += ["## Non-local blocks", ""]
         lines += [f"- `{block}` {found['words']}" for block, found in report["blocks"].items()]
         lines += [
             "",
-            "A fresh block is the identity: its γ (W_z where no norm has one) is 0. *asleep*: it adds less than 0.1 % of "
-            "its input, or mean |γ| is below 0.001. *saturated*: softmax attention of entropy below 0.02 log M. "
-            "*uniform*: entropy above 0.995 log M. *learned*: none of these; what it learned, the test tells.",
+            "A fresh block is the identity: its γ is 0, or its W_z if its norm has no γ. *inactive*: the block adds less "
+            "than 0.1 % of its input, or mean |γ| is below 0.001. *saturated*: the entropy of its softmax attention is below "
+            "0.02 log M. *uniform*: the entropy is above 0.995 log M. *learned*: none of these; whether that helps, the test "
+            "shows.",
             "",
-            *_picture(report, "vitals", "the blocks over iterations"),
+            *_picture(report, "blocks", "block statistics over iterations"),
         ]
     if "test" in report:
         lines += _test(report, report["test"])
@@ -30,17 +32,18 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _facts(report: Mapping[str, Any]) -> list[str]:
+    """The first lines: network, iterations, last loss and last validation."""
     lines = [
         f"`{report['model']}`, {report['classes']} classes, {report['iterations']} of {report['of']} iterations done."
     ]
     if report["loss"] is not None:
         lines.append(f"Last training loss {report['loss']:.3f}.")
     if report["validation"]:
-        found = {k: v for k, v in report["validation"].items() if k.startswith(("clip_", "video_"))}
-        shown = ", ".join(f"{name} {value:.2f} %" for name, value in found.items())
+        metrics = {k: v for k, v in report["validation"].items() if k.startswith(("clip_", "video_"))}
+        shown = ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items())
         lines.append(f"Last validation, at iteration {report['validation']['iteration']}: {shown}.")
     if report["skipped"]:
-        lines.append(f"{report['skipped']} videos were skipped in training; metrics.jsonl says why.")
+        lines.append(f"{report['skipped']} videos were skipped in training; metrics.jsonl has the reasons.")
     return lines
 
 
@@ -50,12 +53,13 @@ def _test(report: Mapping[str, Any], test: Mapping[str, Any]) -> list[str]:
         "## Test",
         "",
         f"{test['videos']} videos{unread}; {test['views']} views each ({test['protocol']}), checkpoint "
-        f"`{test['checkpoint']}` of iteration {test['iteration']}. A clip is one view; a video is all of them.",
+        f"`{test['checkpoint']}` of iteration {test['iteration']}. Column clip: each view on its own; column video: the "
+        "scores of all views of a video combined.",
         "",
         *_clip_and_video(test["metrics"]),
     ]
     if test.get("confused"):
-        lines += ["Most confused:", ""]
+        lines += ["Most confused classes:", ""]
         lines += _table(
             ["class", "taken for", "videos", "% of the class"],
             [[p["class"], p["taken for"], p["videos"], p["share"]] for p in test["confused"]],
@@ -63,9 +67,9 @@ def _test(report: Mapping[str, Any], test: Mapping[str, Any]) -> list[str]:
     lines += _picture(report, "confusion", "confusion matrix")
     lines += _picture(report, "classes", "classes, sorted")
     if absent := test.get("classes_without_videos"):
-        lines += [f"No video shows {absent} of the classes.", ""]
+        lines += [f"{absent} of the classes have no test video.", ""]
     if test.get("hardest"):
-        lines += ["The hardest videos: their own class got least.", ""]
+        lines += ["Hardest videos, whose own class got the lowest probability:", ""]
         lines += _picture(report, "hardest", "middle frames of the hardest videos")
         lines += _table(
             ["video", "is", "%", "seen as", "%"],
@@ -84,14 +88,15 @@ def _test(report: Mapping[str, Any], test: Mapping[str, Any]) -> list[str]:
 
 
 def _clip_and_video(metrics: Mapping[str, float]) -> list[str]:
-    """One row a figure, single clips beside whole videos."""
+    """A table with a row for each metric: on single clips, and on whole videos."""
+    # clip_top1 and video_top1 share a row; a dict keeps the order
     names = dict.fromkeys(name.partition("_")[2] for name in metrics)
     rows = [
         [
             name,
             *(
-                "–" if (v := metrics.get(f"{who}_{name}")) is None else f"{v:.2f}"
-                for who in ("clip", "video")
+                "–" if (v := metrics.get(f"{unit}_{name}")) is None else f"{v:.2f}"
+                for unit in ("clip", "video")
             ),
         ]
         for name in names
@@ -100,15 +105,16 @@ def _clip_and_video(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """A Markdown table and an empty line."""
+    """A Markdown table, followed by an empty line."""
     cells = [columns, ["---"] * len(columns), *rows]
     return [*("| " + " | ".join(_plain(str(cell)) for cell in row) + " |" for row in cells), ""]
 
 
 def _plain(text: str) -> str:
-    """Text whose bars do not end a table's cell."""
+    """Escape the bars of a text, which would end a cell of a table."""
     return text.replace("|", "\\|")
 
 
 def _picture(report: Mapping[str, Any], name: str, words: str) -> list[str]:
+    """A picture, if the report has it."""
     return [f"![{words}]({name}.png)", ""] if f"{name}.png" in report["pictures"] else []

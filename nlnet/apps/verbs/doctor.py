@@ -1,4 +1,4 @@
-"""`nlnet doctor`: does this machine have what nlnet needs? Each check does the thing itself, in small."""
+"""`nlnet doctor`: check that this machine can run nlnet. Each check performs a small instance of the real work."""
 
 import os
 import platform
@@ -11,47 +11,55 @@ from pathlib import Path
 import torch
 from rich.text import Text
 
-from nlnet.apps.console import OUT, table
+from nlnet.apps.console import OUT, print_json, table
 from nlnet.ops.reference import OPERATORS
 
 Check = Callable[[], str]
+"""Returns its finding, and raises an error if it fails."""
 
 
 def run_doctor(recipe: str | None, *, as_json: bool) -> int:
-    """Print a line per check, or what fits of a recipe; exit code 1 if a check fails or nothing fits."""
-    from nlnet.apps.console import print_json
+    """Run `nlnet doctor`: print a line for each check, or how many clips of `recipe` fit in memory.
 
+    Returns:
+        The exit code: 1 if a check failed, or if not even one clip fits.
+    """
     if recipe is not None:
+        # not above: the checks have to run where a package that recipes need is missing
         from nlnet.apps.recipes.catalogue import recipe_or_file
         from nlnet.apps.verbs.memory_fit import show_fits
 
         return show_fits(recipe, recipe_or_file(recipe), as_json=as_json)
     results = [(name, *attempt(check)) for name, check in CHECKS.items()]
-    sound = all(ok for _, ok, _ in results)
+    all_passed = all(ok for _, ok, _ in results)
     if as_json:
         print_json({name: {"ok": ok, "finding": finding} for name, ok, finding in results})
     else:
         rows = [
-            [name, Text("ok", style="green") if ok else Text("fails", style="red"), finding]
+            [name, Text("ok", style="green") if ok else Text("failed", style="red"), finding]
             for name, ok, finding in results
         ]
-        OUT.print(table("nlnet doctor", ["check", "", "finding"], rows))
-        OUT.print("everything needed works" if sound else "see the failing lines above")
-    return 0 if sound else 1
+        OUT.print(table("nlnet doctor", ["check", "", "finding"], rows, text=range(3)))
+        failed = ", ".join(name for name, ok, _ in results if not ok)
+        OUT.print("all checks passed" if all_passed else f"failed: {failed}")
+    return 0 if all_passed else 1
 
 
 def attempt(check: Check) -> tuple[bool, str]:
+    """Run a check; returns whether it passed, and its finding or its error."""
     try:
         return True, check()
-    except Exception as error:  # a doctor reports every failure, whatever its kind
+    except Exception as error:  # any error is a finding: the other checks still run
         return False, f"{type(error).__name__}: {error}"
 
 
 def check_python() -> str:
+    """Report Python, the operating system and the number of cores."""
     return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def check_torch() -> str:
+    """Report torch and its GPUs."""
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return f"torch {torch.__version__}, CUDA: {names}"
@@ -61,7 +69,7 @@ def check_torch() -> str:
 
 
 def check_block() -> str:
-    """A forward and backward pass of every operator against the definition."""
+    """Compare the fast algorithm of every operator with the definition, on random numbers in float64."""
     from nlnet.ops import nonlocal_operation
 
     worst = 0.0
@@ -74,8 +82,8 @@ def check_block() -> str:
         )
         worst = max(worst, float((fast - slow).abs().max()))
     if worst > 1e-12:
-        raise RuntimeError(f"the fast operators differ from the definition by {worst:.1e}")
-    return f"the fast operators equal the definition to {worst:.0e}"
+        raise RuntimeError(f"the fast algorithms differ from the definition by {worst:.1e}")
+    return f"the fast algorithms agree with the definition to {worst:.0e}"
 
 
 def check_video() -> str:
@@ -100,31 +108,33 @@ def check_video() -> str:
     levels = frames.float().mean(dim=(1, 2, 3))
     if count != 10 or (levels - torch.tensor([175.0, 50.0])).abs().max() > 4:
         raise RuntimeError(
-            f"10 frames encoded, {count} found; frames 7 and 2 have brightness {levels.tolist()}"
+            f"encoded 10 frames and decoded {count}; frames 7 and 2 have brightness {levels.tolist()}, expected 175 and 50"
         )
-    return f"PyAV {av.__version__} encodes and decodes H.264, frame by frame"
+    return f"PyAV {av.__version__} encodes and decodes H.264, and finds frames by index"
 
 
 def check_disk() -> str:
+    """Write a file into the current folder, and report the free space."""
     with tempfile.NamedTemporaryFile(dir="."):
         pass
     free = shutil.disk_usage(".").free / 2**30
     if free < 1:
-        raise RuntimeError(f"{free:.1f} GiB free here; the demo needs 1 GiB")
-    return f"{free:.0f} GiB free here"
+        raise RuntimeError(f"{free:.1f} GiB free in the current folder; the demo needs 1 GiB")
+    return f"{free:.0f} GiB free in the current folder"
 
 
 def check_packages() -> str:
+    """Report the versions of the packages that nlnet uses."""
     names = ("nlnet", "jaxtyping", "pydantic", "typer", "rich", "safetensors", "matplotlib", "scikit-learn")
     return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def check_explorer() -> str:
-    """Optional, so that lacking it is no failure."""
+    """Report the packages of `nlnet explore`; they are optional, so the check passes without them."""
     try:
         return ", ".join(f"{name} {version(name)}" for name in ("fastapi", "uvicorn"))
     except PackageNotFoundError as error:
-        return f"{error.name} is not installed; `nlnet explore` needs it: pip install 'nlnet[explore]'"
+        return f"{error.name} is not installed (only `nlnet explore` needs it): pip install 'nlnet[explore]'"
 
 
 CHECKS: dict[str, Check] = {
@@ -136,3 +146,4 @@ CHECKS: dict[str, Check] = {
     "video": check_video,
     "disk": check_disk,
 }
+"""By the name in the printed table, in its order."""

@@ -1,8 +1,9 @@
-"""A test as its user meets it: watched while it runs, its figures shown, its scores kept.
+"""`nlnet test`: evaluate a run on its test videos, print the metrics, and write a test folder.
 
-A test folder holds `summary.json` (what was tested, and the figures), `videos.json` (a row a video), `classes.json`
-(a row a class) and `scores.safetensors` (every view, see `nlnet.engine.evaluation.score_files`). The summary is written last: where
-there is one, the rest is there and belongs to it.
+A test folder holds `summary.json` (the protocol and the metrics), `videos.json` (the prediction for each video),
+`classes.json` (the metrics of each class) and `scores.safetensors` (the scores of every view; see
+`nlnet.engine.evaluation.score_files`). The summary is written last: where there is one, the other files are complete
+and belong to it.
 """
 
 import time
@@ -25,6 +26,9 @@ from nlnet.engine.runs.atomic_write import write_json
 from nlnet.errors import ConfigError
 from nlnet.models.resnet import VideoResNet
 
+CHANGEABLE = ("test.", "data.", "training.precision=")
+"""Beginnings of the settings that a test may change: the weights fit no other network."""
+
 
 def run_test(
     path: Path,
@@ -36,10 +40,20 @@ def run_test(
     device: str,
     as_json: bool,
 ) -> None:
-    """`nlnet test`."""
-    foreign = [o for o in overrides if not o.startswith(("test.", "data.", "training.precision="))]
-    if foreign:
-        raise ConfigError(f"{foreign[0]!r}: a test can change test.*, data.* and training.precision only")
+    """Run `nlnet test` on the run directory or checkpoint file `path`.
+
+    Args:
+        data: the videos; data.test of the configuration if None.
+        out: the test folder; `path`/test if None, and no folder for a checkpoint file.
+
+    Raises:
+        ConfigError: a setting that a test cannot change, or no videos to test on.
+    """
+    unchangeable = [setting for setting in overrides if not setting.startswith(CHANGEABLE)]
+    if unchangeable:
+        raise ConfigError(
+            f"{unchangeable[0]!r}: a test can change test.*, data.* and training.precision only"
+        )
     with world(device) as here:
         model, loaded = load_network(path, checkpoint, here.device)
         config = override(loaded.config, overrides)
@@ -64,23 +78,23 @@ def run_test(
         summary = summary_of(saved, videos, seconds)
         folder = out or (path / "test" if path.is_dir() else None)
         if folder is not None:
-            save_test(folder, saved, summary)
+            write_test_folder(folder, saved, summary)
     if as_json:
         print_json(summary)
-    else:
-        show_test(path, summary, folder)
-        show_failures(summary["failures"])
-        show_missing(summary["missing"])
-        if folder is not None and folder == path / "test":
-            OUT.print(
-                f"confusions, classes, the hardest videos: nlnet report {path}", markup=False, highlight=False
-            )
+        return
+    show_test(path, summary, folder)
+    show_failures(summary["failures"])
+    show_missing(summary["missing"])
+    if folder is not None and folder == path / "test":
+        OUT.print(
+            f"confused classes and the hardest videos: nlnet report {path}", markup=False, highlight=False
+        )
 
 
 def watched_evaluation(
     model: VideoResNet, videos: VideoList, config: Config, here: World
 ) -> tuple[Evaluation, float]:
-    """Evaluate with a bar on the first process; the seconds that it took."""
+    """Evaluate under a progress bar, on the first process; returns the scores and the seconds that it took."""
     start = time.perf_counter()
     progress = bar()
     with progress if here.first else nullcontext():
@@ -92,12 +106,12 @@ def watched_evaluation(
             world=here,
             on_video=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    missing = tuple(Missing(item.path, item.label) for item in videos.absent)
+    missing = tuple(Missing(item.path, item.label) for item in videos.missing_items)
     return replace(evaluation, missing=missing), time.perf_counter() - start
 
 
 def summary_of(saved: SavedScores, videos: VideoList, seconds: float) -> dict[str, Any]:
-    """What summary.json says."""
+    """Return the content of summary.json."""
     evaluation, test = saved.evaluation, saved.test
     summary = {
         "videos": len(videos.items),
@@ -119,50 +133,62 @@ def summary_of(saved: SavedScores, videos: VideoList, seconds: float) -> dict[st
     return summary
 
 
-def save_test(directory: Path, saved: SavedScores, summary: Mapping[str, Any]) -> None:
-    """Write the files of a test folder; an earlier summary goes first, so that it never vouches for other scores."""
+def write_test_folder(folder: Path, saved: SavedScores, summary: Mapping[str, Any]) -> None:
+    """Write the files of a test folder, over those of an earlier test."""
     evaluation = saved.evaluation
     rows = [
         {
             "index": v.index,
             "path": str(v.path),
-            "label": named(v.label, evaluation.classes),
+            "label": label_name(v.label, evaluation.classes),
             "prediction": evaluation.classes[int(v.video.argmax())],
             "probability": round(float(v.video.max()), 6),
         }
         for v in evaluation.videos
     ]
-    (directory / "summary.json").unlink(missing_ok=True)
-    write_scores(directory / "scores.safetensors", saved)
-    write_json(directory / "videos.json", rows)
-    write_json(directory / "classes.json", evaluation.by_class())
-    write_json(directory / "summary.json", summary)
+    # the summary goes first and comes last, so that it never stands beside the scores of another test
+    (folder / "summary.json").unlink(missing_ok=True)
+    write_scores(folder / "scores.safetensors", saved)
+    write_json(folder / "videos.json", rows)
+    write_json(folder / "classes.json", evaluation.by_class())
+    write_json(folder / "summary.json", summary)
 
 
-def named(label: Label, classes: tuple[str, ...]) -> str | list[str] | None:
-    """The name of a label's class, or the names of its classes."""
+def label_name(label: Label, classes: tuple[str, ...]) -> str | list[str] | None:
+    """Return the name of a label's class, or the names of its classes; None for a video without a label."""
     if label is None:
         return None
     return [classes[k] for k in label] if isinstance(label, tuple) else classes[label]
 
 
 def show_test(path: Path, summary: Mapping[str, Any], folder: Path | None) -> None:
-    """The figures of a test as a table, and where its scores lie; a second column where a video was not read or not there."""
-    both = [summary["metrics"], summary.get("metrics_unread_as_wrong", {})]
-    rows = [[name, *(percent(column.get(name)) for column in both)] for name in summary["metrics"]]
-    columns = ["metric", "value", "unread as wrong"]
-    if not both[1]:
-        rows, columns = [row[:2] for row in rows], columns[:2]
+    """Print the metrics, and the test folder.
+
+    Where a video could not be read or is missing, a second column has the metrics with it counted as wrong.
+    """
+    with_unread = summary.get("metrics_unread_as_wrong")
+    columns = ["metric", "value"]
+    rows = [[name, percent(value)] for name, value in summary["metrics"].items()]
+    if with_unread:
+        columns.append("unread as wrong")
+        rows = [[*row, percent(with_unread.get(row[0]))] for row in rows]
     title = (
         f"{path}: {summary['scored']} of {summary['videos'] + len(summary['missing'])} videos scored, "
         f"{summary['views_per_video']} views each ({summary['protocol']}), {summary['seconds']:.0f} s"
     )
     OUT.print(table(title, columns, rows))
-    if absent := summary.get("classes_without_videos"):
-        OUT.print(f"no video shows {absent} of the classes: they are left out of the mean over classes")
+    if without_videos := summary.get("classes_without_videos"):
+        OUT.print(
+            f"{without_videos} of the classes have no test video: they are left out of the mean over classes"
+        )
     if folder is not None:
-        OUT.print(f"every score: {folder} (judge them again with: nlnet score {folder})", highlight=False)
+        OUT.print(
+            f"scores of every view are in {folder}; other metrics from them: nlnet score {folder}",
+            markup=False,
+            highlight=False,
+        )
 
 
 def percent(value: float | None) -> str | None:
+    """Format a percentage; None stays None, for a metric that does not exist."""
     return None if value is None else f"{value:.2f} %"

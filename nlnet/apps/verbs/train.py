@@ -1,4 +1,4 @@
-"""`nlnet train`: a training run from its arguments to its last line."""
+"""`nlnet train`: train a network, or print the plan of the run."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -7,11 +7,14 @@ from pathlib import Path
 from nlnet.apps.console import OUT, TrainingDisplay, print_json
 from nlnet.apps.recipes.catalogue import recipe_or_file
 from nlnet.apps.recipes.plan import make_plan
-from nlnet.apps.report.findings import verdicts
+from nlnet.apps.report.analysis import verdicts
 from nlnet.engine.config import Config, override
 from nlnet.engine.distributed import World, world
 from nlnet.engine.runs.directory import RunDir
 from nlnet.engine.training.train import Outcome, train
+
+INTERRUPTED = 130
+"""Exit code of a run that SIGINT or SIGTERM stopped, by the convention of shells."""
 
 
 def run_training(
@@ -25,7 +28,12 @@ def run_training(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """`nlnet train`. Exit code 130 where a signal stopped the run."""
+    """Run `nlnet train` and return its exit code: 130 if a signal stopped the run, otherwise 0.
+
+    Args:
+        recipe: a recipe's name or a YAML file, for a new run; None where `resume` names the run to continue.
+        until: stop with a checkpoint after this iteration.
+    """
     if resume is not None:
         run, name = RunDir(resume), str(resume)
         config, _ = run.read_config()
@@ -39,16 +47,16 @@ def run_training(
             return 0
         display = TrainingDisplay(f"{name} → {run.path}") if here.first else None
         with display or nullcontext():
-            outcome = train(config, run, here, resume=resume is not None, until=until, listener=display)
+            outcome = train(config, run, here, resume=resume is not None, until=until, callback=display)
         if here.first:
-            report_training(outcome, run, as_json=as_json)
-        return 130 if outcome.interrupted else 0
+            show_outcome(outcome, run, as_json=as_json)
+        return INTERRUPTED if outcome.interrupted else 0
 
 
 def show_plan(
     config: Config, name: str, recipe: str | None, run: RunDir, here: World, *, as_json: bool
 ) -> None:
-    """`nlnet train --dry-run`; without a recipe, of the run that would go on."""
+    """Print the plan of a new run or, where `recipe` is None, of the rest of a stopped run."""
     base = config if recipe is None else recipe_or_file(recipe)
     resumed_at = run.load_state()["iteration"] if recipe is None else None
     plan = make_plan(config, name=name, base=base, run=run, world=here, resumed_at=resumed_at)
@@ -56,21 +64,30 @@ def show_plan(
         print_json(plan.document()) if as_json else OUT.print(plan)
 
 
-def report_training(outcome: Outcome, run: RunDir, *, as_json: bool) -> None:
-    """How the run ended and what became of each block."""
+def show_outcome(outcome: Outcome, run: RunDir, *, as_json: bool) -> None:
+    """Print how the run ended, its validation, and what training did to each non-local block."""
     blocks = verdicts(run.metrics())
     if as_json:
         print_json(
-            {"run": str(run.path), "iteration": outcome.iteration, "interrupted": outcome.interrupted}
-            | {"validation": outcome.metrics, "blocks": {block: vars(said) for block, said in blocks.items()}}
+            {
+                "run": str(run.path),
+                "iteration": outcome.iteration,
+                "interrupted": outcome.interrupted,
+                "validation": outcome.metrics,
+                "blocks": {block: vars(verdict) for block, verdict in blocks.items()},
+            }
         )
-    elif outcome.interrupted:
-        OUT.print(f"stopped after iteration {outcome.iteration}; go on with: nlnet train --resume {run.path}")
-    else:
-        shown = ", ".join(f"{name} {value:.2f} %" for name, value in outcome.metrics.items())
+        return
+    if outcome.interrupted:
         OUT.print(
-            f"{run.path}: {outcome.iteration} iterations done{'; validation ' + shown if shown else ''}"
+            f"stopped after iteration {outcome.iteration}; continue with: nlnet train --resume {run.path}",
+            markup=False,
+            highlight=False,
         )
-        for block, said in blocks.items():
-            OUT.print(f"block {block} {said.words}", markup=False, highlight=False)
-        OUT.print(f"curves and blocks: nlnet report {run.path}", markup=False, highlight=False)
+        return
+    metrics = ", ".join(f"{name} {value:.2f} %" for name, value in outcome.metrics.items())
+    validation = f"; validation {metrics}" if metrics else ""
+    OUT.print(f"{run.path}: {outcome.iteration} iterations done{validation}", markup=False, highlight=False)
+    for block, verdict in blocks.items():
+        OUT.print(f"block {block} {verdict.words}", markup=False, highlight=False)
+    OUT.print(f"training curves and block statistics: nlnet report {run.path}", markup=False, highlight=False)

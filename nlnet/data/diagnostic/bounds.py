@@ -1,7 +1,7 @@
-"""What a network can reach on the diagnostic without relating distant positions: stated rates, computed.
+"""Upper bounds on the accuracy that networks can reach on the diagnostic without relating distant positions.
 
-The population is small: a red digit r, a green digit g ≠ r and a cue, 10 · 9 · 2 = 180 equally likely cases, with
-the label r under a red cue and g under a green one.
+The population is small enough to enumerate: a red digit r, a green digit g ≠ r and a cue, 10 · 9 · 2 = 180 equally
+likely cases. The label is r under a red cue and g under a green one.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from nlnet.data.diagnostic.task import COLORS, Color
 
 
 class Case(NamedTuple):
-    """What a clip says, stripped of pixels."""
+    """What a clip shows, without its pixels: the two digits and the colour of the cue."""
 
     red: int
     green: int
@@ -21,44 +21,46 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> int:
+        """The digit on the tile with the cue's colour."""
         return self.red if self.cue == "red" else self.green
 
 
 def population() -> Iterator[Case]:
-    """The equally likely cases."""
+    """All 180 cases, which are equally likely."""
     return (Case(r, g, cue) for r, g, cue in product(range(10), range(10), COLORS) if r != g)
 
 
-def best_rate(sees: Callable[[Case], Hashable]) -> float:
-    """The accuracy of the best guess for someone who knows only `sees(case)`."""
-    seen: dict[Hashable, Counter[int]] = {}
+def best_accuracy(observe: Callable[[Case], Hashable]) -> float:
+    """The highest possible accuracy of a classifier that knows only `observe(case)`."""
+    labels_of: dict[Hashable, Counter[int]] = {}
     for case in population():
-        seen.setdefault(sees(case), Counter())[case.label] += 1
-    return sum(max(labels.values()) for labels in seen.values()) / len(list(population()))
+        labels_of.setdefault(observe(case), Counter())[case.label] += 1
+    # the best guess for an observation is its most frequent label
+    return sum(max(labels.values()) for labels in labels_of.values()) / len(list(population()))
 
 
-def blind_rate() -> float:
-    """One place and moment shows one item: the best of seeing the red digit, the green one or the cue. 0.5.
+def single_item_bound() -> float:
+    """The highest accuracy of a network that sees only one item, at one place and moment: 0.5.
 
-    Two digits without the cue give no more.
+    It is the best of seeing the red digit, the green one, or the cue. Seeing both digits but not the cue gives no more.
     """
     return max(
-        best_rate(sees)
-        for sees in (lambda c: c.red, lambda c: c.green, lambda c: c.cue, lambda c: (c.red, c.green))
+        best_accuracy(observe)
+        for observe in (lambda c: c.red, lambda c: c.green, lambda c: c.cue, lambda c: (c.red, c.green))
     )
 
 
 def additive_bound() -> float:
-    """No sum of evidence that each item gives on its own can exceed this accuracy. 0.75.
+    """The highest accuracy of a network that adds up evidence computed from each item alone: 0.75.
 
-    Such a sum scores class k by s_k = U_k(r) + V_k(g) + W_k(cue). To be right on (a, b) under both cues it needs
-    s_a > s_b under red and s_b > s_a under green, hence δ_a > δ_b with δ_k = W_k(red) − W_k(green). So of the
-    digits (a, b) and (b, a) at most one pair can be right under both cues, the other under one: at most three of
-    the four cases of every two digits.
+    Such a network scores class k by s_k = U_k(r) + V_k(g) + W_k(cue). To be right on (a, b) under both cues it needs
+    s_a > s_b under red and s_b > s_a under green, hence δ_a > δ_b with δ_k = W_k(red) − W_k(green). So of the digit
+    pairs (a, b) and (b, a) at most one can be right under both cues, the other under one cue: at most three of the four
+    cases of every two digits.
     """
-    return sum(_most_right(a, b) for a in range(10) for b in range(a)) / len(list(population()))
+    return sum(_max_correct(a, b) for a in range(10) for b in range(a)) / len(list(population()))
 
 
-def _most_right(a: int, b: int) -> int:
-    """Of the four cases with digits a and b, how many an additive score can have right, by the sign of δ_a − δ_b."""
-    return max(sum(2 if order * (1 if red == a else -1) > 0 else 1 for red in (a, b)) for order in (-1, 0, 1))
+def _max_correct(a: int, b: int) -> int:
+    """The most of the four cases with digits a and b that an additive score can get right, over the sign of δ_a − δ_b."""
+    return max(sum(2 if sign * (1 if red == a else -1) > 0 else 1 for red in (a, b)) for sign in (-1, 0, 1))

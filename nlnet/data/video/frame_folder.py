@@ -1,4 +1,4 @@
-"""A video kept as a folder of numbered images: `ID/ID-000001.jpg`, `clip/img_00001.jpg`, `clip/0.png`, …"""
+"""A folder of numbered images read as a video: `ID/ID-000001.jpg`, `clip/img_00001.jpg`, `clip/0.png`, …"""
 
 import os
 import re
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from nlnet.data.video.decode import Video
-from nlnet.data.video.frames import Pictures, ToRGB, gathered
+from nlnet.data.video.frames import FrameIterator, ToRGB, stack_frames
 from nlnet.data.video.packets import VideoError
 from nlnet.data.video_list import IMAGE_SUFFIXES, VideoItem
 
@@ -28,16 +28,16 @@ CODECS = {
 
 
 class FrameFolder:
-    """The images of a folder as a video, with the interface of `Video`. A context manager.
+    """A folder of images with the interface of `Video`. A context manager.
 
-    Files are ordered by their number, whatever its width: the first is 0 or 1, and none is missing. All are of one
-    kind and size. Other files than images, and hidden ones, are passed over.
+    Files are ordered by their number, with or without leading zeros: the first is 0 or 1, and none is missing. All have
+    one file type and size. Files that are not images, and hidden files, are ignored.
 
-    `path`; `num_frames`; `fps`, frames a second, or None where nobody says. Images are decoded by FFmpeg, strictly:
-    one that is cut short is an error, not a picture that is half grey, and so is damage that the code cannot mean.
+    `path`; `num_frames`; `fps`, frames per second, or None if unknown. Images are decoded by FFmpeg with strict error
+    detection: an image that is cut short or damaged is an error, never a frame that is half grey.
 
-    Raises VideoError for anything that keeps the folder, or a frame of it, from being read; `expected_frames` other
-    than what the folder holds is such.
+    Raises VideoError for anything that keeps the folder, or one of its frames, from being read, also if the folder does
+    not hold `expected_frames` images.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class FrameFolder:
         if expected_frames is not None and expected_frames != len(self.files):
             raise VideoError(
                 self.path,
-                f"holds {len(self.files)} frames where the list says {expected_frames}",
+                f"holds {len(self.files)} frames, but the list says {expected_frames}",
                 "extract the frames again or correct the list",
             )
         self._codec: VideoCodecContext = CodecContext.create(CODECS[self.files[0].suffix.lower()], "r")  # type: ignore[assignment]
         self._codec.thread_count = 1
-        self._codec.options = {"err_detect": "explode"}
+        self._codec.options = {"err_detect": "explode"}  # else FFmpeg fills damaged parts with grey
         self._to_rgb = ToRGB()
         self._size: tuple[int, int] | None = None
 
@@ -66,10 +66,11 @@ class FrameFolder:
         self.close()
 
     def close(self) -> None:
-        """Nothing stays open between frames."""
+        """Do nothing: no file stays open between frames."""
 
     @property
     def num_frames(self) -> int:
+        """Number of images."""
         return len(self.files)
 
     @property
@@ -84,36 +85,36 @@ class FrameFolder:
 
     @property
     def nbytes(self) -> int:
-        """Size of all frames as `frames` gives them. The first call decodes one."""
+        """Size in bytes of all frames as `frames` returns them. The first call decodes one."""
         return self.num_frames * self.height * self.width * 3
 
     @property
     def duration_seconds(self) -> float | None:
-        """None where the frame rate is not known."""
+        """Number of frames divided by the frame rate, in seconds; None if the rate is unknown."""
         return None if self.fps is None else self.num_frames / self.fps
 
     def frames(self, indices: Sequence[int]) -> UInt8[Tensor, "n H W 3"]:
-        """The frames with these numbers from 0, RGB, in this order. A number may come twice; each is decoded once."""
-        return gathered(self.pictures(indices), len(indices))
+        """The frames with these numbers from 0, RGB, in this order. A number may occur twice; each is decoded once."""
+        return stack_frames(self.iter_frames(indices), len(indices))
 
-    def pictures(self, indices: Sequence[int]) -> Pictures:
-        """The same frames as they are decoded."""
+    def iter_frames(self, indices: Sequence[int]) -> FrameIterator:
+        """Yield the frames with these numbers one by one as they are decoded (`FrameIterator`)."""
         rows: dict[int, list[int]] = {}
         for row, index in enumerate(indices):
             if not 0 <= index < self.num_frames:
                 raise ValueError(f"{self.path} has frames 0 to {self.num_frames - 1}, got {index}")
             rows.setdefault(index, []).append(row)
         for index in sorted(rows):
-            yield rows[index], self._picture(index)
+            yield rows[index], self._read_frame(index)
 
     def verify(self) -> None:
-        """Decode every frame and keep none. Raises VideoError at the first that cannot be had."""
-        self._shown_size()
+        """Decode every frame and keep none. Raises VideoError at the first that cannot be decoded."""
+        self._shown_size()  # frame 0 first: the others are compared with its size
         for index in range(self.num_frames):
-            self._picture(index)
+            self._read_frame(index)
 
-    def _picture(self, index: int) -> np.ndarray:
-        """RGB (H, W, 3). May be a view of the decoder's memory, good until the next call."""
+    def _read_frame(self, index: int) -> np.ndarray:
+        """Decode one image to RGB (H, W, 3); may be a view of the decoder's memory, valid until the next call."""
         file = self.files[index]
         try:
             data = file.read_bytes()
@@ -123,37 +124,42 @@ class FrameFolder:
             raise VideoError(file, "is empty (0 bytes)")
         try:
             packet = Packet(data)
-            packet.is_keyframe = True  # else FFmpeg takes a PNG for a difference from the one before
+            packet.is_keyframe = (
+                True  # else FFmpeg takes a PNG for an animation frame, a change to the one before
+            )
             decoded = self._codec.decode(packet)
         except FFmpegError as error:
             raise VideoError(file, f"is damaged or cut short ({error.strerror})") from error
         if len(decoded) != 1:
-            raise VideoError(file, f"holds {len(decoded)} pictures where 1 was expected")
-        frame = decoded[0]
-        picture = self._to_rgb(frame)
-        size = (picture.shape[0], picture.shape[1])
+            raise VideoError(file, f"holds {len(decoded)} images, expected 1")
+        frame = self._to_rgb(decoded[0])
+        size = (frame.shape[0], frame.shape[1])
         if self._size is not None and size != self._size:
-            sizes = f"{size[0]}×{size[1]}, other frames {self._size[0]}×{self._size[1]}"
+            sizes = f"{size[0]}×{size[1]}, but other frames are {self._size[0]}×{self._size[1]}"
             raise VideoError(file, f"is {sizes}", "extract the frames again at one size")
         self._size = size
-        return picture
+        return frame
 
     def _shown_size(self) -> tuple[int, int]:
+        """(height, width) of the frames."""
         if self._size is None:
-            self._picture(0)
+            self._read_frame(0)
         assert self._size is not None
         return self._size
 
 
 def open_video(item: VideoItem) -> Video | FrameFolder:
-    """A video file, or a folder of frames where the item's path is a folder."""
+    """Open an item's video: a `FrameFolder` if its path is a folder, else a `Video`."""
     if item.path.is_dir():
         return FrameFolder(item.path, expected_frames=item.num_frames, fps=item.fps)
     return Video(item.path)
 
 
 def _numbered(path: Path) -> list[Path]:
-    """The images of a folder in the order of their numbers."""
+    """The images of a folder in the order of their numbers.
+
+    Raises VideoError unless they are one series: one prefix and file type, numbers from 0 or 1 without gap or repeat.
+    """
     try:
         names = [name for name in os.listdir(path) if not name.startswith(".")]
     except OSError as error:
@@ -162,12 +168,15 @@ def _numbered(path: Path) -> list[Path]:
     if not images:
         raise VideoError(path, "is a folder without images", "name a folder of frames or a video file")
     by_number: dict[int, str] = {}
-    series: dict[tuple[str, str], str] = {}
+    series: dict[tuple[str, str], str] = {}  # (prefix, suffix) → first file name
     for name in images:
         found = re.fullmatch(r"(.*?)(\d+)(\.\w+)", name)
         if found is None:
-            raise VideoError(path, f"{name} has no number at its end", "name frames such as 000001.jpg")
+            raise VideoError(
+                path, f"the name of {name} does not end in a number", "name the frames 000001.jpg and so on"
+            )
         series.setdefault((found[1], found[3]), name)
+        # with a second series, equal numbers are expected: that there are two is then the error to report
         if int(found[2]) in by_number and len(series) == 1:
             raise VideoError(
                 path, f"{by_number[int(found[2])]} and {name} have the same number", "remove one"
@@ -176,13 +185,17 @@ def _numbered(path: Path) -> list[Path]:
     if len(series) > 1:
         first, second = list(series.values())[:2]
         raise VideoError(
-            path, f"holds two series of images, {first} and {second}, …", "keep one in the folder"
+            path, f"holds two series of images, {first} and {second}, …", "keep one series in the folder"
         )
     begin = min(by_number)
     if begin > 1:
-        raise VideoError(path, f"begins at {by_number[begin]}; frames are numbered from 0 or 1")
+        raise VideoError(
+            path,
+            f"begins at {by_number[begin]}, but frames are numbered from 0 or 1",
+            "extract the frames again or renumber them",
+        )
     gap = next((k for k in range(begin, begin + len(by_number)) if k not in by_number), None)
     if gap is not None:
         before = by_number[gap - 1]
-        raise VideoError(path, f"lacks frame number {gap}, after {before}", "extract the frames again")
+        raise VideoError(path, f"lacks frame number {gap} after {before}", "extract the frames again")
     return [path / by_number[k] for k in sorted(by_number)]

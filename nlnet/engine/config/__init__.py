@@ -1,6 +1,19 @@
-"""The configuration of a run: its sections, and how files and overrides become one."""
+"""The configuration of a run.
 
-from nlnet.engine.config.read import flatten, from_mapping, known_keys, override, read_yaml, unknown_key
+sections.py   every key, its type and its default
+read.py       from YAML files, mappings and `key=value` overrides
+inputs.py     the inputs of a configured run: clip sampling, videos, labels
+"""
+
+from nlnet.engine.config.read import (
+    flatten,
+    from_json,
+    from_mapping,
+    known_keys,
+    override,
+    read_yaml,
+    unknown_key,
+)
 from nlnet.engine.config.sections import (
     Config,
     DataConfig,
@@ -22,6 +35,7 @@ __all__ = [
     "ScheduleConfig",
     "TrainingConfig",
     "flatten",
+    "from_json",
     "from_mapping",
     "known_keys",
     "override",

@@ -1,9 +1,9 @@
-"""Multi-view testing and prediction: one code path from a video file to its scores.
+"""Multi-view testing and prediction, which compute the scores of a video by the same code.
 
-Each video gives clips × crops views, chosen by a named protocol (`nlnet.data.protocols`). A view's score is the
-softmax over the K classes, or each class's sigmoid where the network was trained so, averaged over the grid of the
-fully convolutional head; the video's score is the mean, or the largest, over its views (§4.1; original release).
-Clip metrics judge single views and video metrics judge videos: their names never lose the prefix.
+Each video has clips × crops views, chosen by a named protocol (`nlnet.data.protocols`). The score of a view is the
+softmax over the K classes, or the sigmoid of each class if the network was trained with sigmoids, averaged over the
+grid of the fully convolutional head. The score of a video is the mean or the maximum over its views (§4.1; original
+release). Names of metrics say what they are of: clip_* of single views, video_* of videos.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,15 @@ from nlnet.errors import EvaluationError
 from nlnet.models.resnet import Triple, VideoResNet
 
 
+class NoVideoReadError(EvaluationError):
+    """None of the videos could be read; `unread` has the reason for each."""
+
+    def __init__(self, unread: Sequence[Unread]) -> None:
+        reasons = "; ".join(video.reason for video in unread[:3])
+        super().__init__(f"none of the {len(unread)} videos could be read: {reasons}")
+        self.unread = tuple(unread)
+
+
 @torch.no_grad()
 def score_views(
     model: VideoResNet,
@@ -36,11 +45,15 @@ def score_views(
     views_at_once: int = 6,
     score: Score = "softmax",
 ) -> Tensor:
-    """(V, K) probabilities of uint8 views (V, 3, T, H, W), on the CPU in float32.
+    """Return the (V, K) probabilities of uint8 views (V, 3, T, H, W), on the CPU in float32.
 
-    The views of a video (`nlnet.data.Views`) are cut from its frames on the device, `views_at_once` at a time.
-    With a `window` it slides over the last map, and the mean over its places of the softmax (or of the sigmoids) is
-    the score; without one the whole map is averaged and scored once.
+    With a `window`, which slides over the last map, the score is the mean over its positions of the softmax (or of the
+    sigmoids); without one the whole map is averaged first and scored once.
+
+    Args:
+        views: a tensor, or the views of a video (`nlnet.data.Views`), which are then cut from its frames on the device.
+        window: the size of the head's window in cells of the last map (`eval_window`).
+        views_at_once: views of a forward pass; bounds memory, does not change results.
     """
     scores = []
     parts = views.split(views_at_once) if isinstance(views, Tensor) else views.parts(views_at_once, device)
@@ -51,8 +64,9 @@ def score_views(
             logits = (
                 model(clip)[:, :, None, None, None] if window is None else model.dense_logits(clip, window)
             )
-        places = logits.float().softmax(dim=1) if score == "softmax" else logits.float().sigmoid()
-        scores.append(places.mean(dim=(2, 3, 4)).cpu())
+        # the softmax of each position first, then the mean: the other order is another score
+        probabilities = logits.float().softmax(dim=1) if score == "softmax" else logits.float().sigmoid()
+        scores.append(probabilities.mean(dim=(2, 3, 4)).cpu())
     return torch.cat(scores)
 
 
@@ -65,13 +79,16 @@ def evaluate(
     test: EvalConfig | None = None,
     on_video: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Score every video of the list; the processes share the videos out, each exactly once.
+    """Score every video of the list once, divided among the processes; every process returns the whole result.
 
-    `on_video(done, total)` is called after each of this process's videos.
+    Args:
+        test: the settings of the test; those of the configuration if not given.
+        on_video: called as on_video(done, total) after each of this process's videos.
 
     Raises:
-        EvaluationError: no video could be read, a score is not finite, or a view is smaller than the head's window.
-        ConfigError: the labels are not of the kind that the network was trained for (training.loss).
+        EvaluationError: no video could be read, a score is NaN or infinite, or a view is smaller than the head's
+            window.
+        ConfigError: the labels do not fit the loss that the network was trained with (training.loss).
     """
     test = test or config.test
     if any(item.label is not None for item in videos.items):
@@ -88,16 +105,17 @@ def evaluate(
     mine = range(world.rank, len(videos.items), world.size)
     loader = DataLoader(
         Subset(views, mine),
-        batch_size=None,
+        batch_size=None,  # a sample is all views of a video, which the network gets in parts
         num_workers=min(config.data.workers, len(mine)),
         pin_memory=world.device.type == "cuda",
         worker_init_fn=ignore_interrupts,
     )
     window = eval_window(model, config, test)
-    was_training = model.training
+    was_training = model.training  # validation interrupts training
     network, precision = for_testing(model, test), eval_precision(config, test)
     scored: list[VideoScores] = []
     unread: list[Unread] = []
+    # a failed process must not leave the others waiting in `gather`
     with world.together():
         for done, item in enumerate(loader, start=1):
             source = videos.items[item.index]
@@ -115,19 +133,19 @@ def evaluate(
                     score=config.training.loss,
                 )
                 if not torch.isfinite(scores).all():
-                    raise EvaluationError(f"{source.path}: the network's scores are not finite numbers")
+                    raise EvaluationError(f"{source.path}: the network's scores are NaN or infinite")
                 scored.append(
                     VideoScores(item.index, source.path, source.label, scores, item.starts, test.aggregate)
                 )
             on_video(done, len(mine))
     model.train(was_training)
-    return _joined(world.gather((scored, unread)), videos.classes)
+    return _join(world.gather((scored, unread)), videos.classes)
 
 
-def _joined(parts: Sequence[tuple[list[VideoScores], list[Unread]]], classes: tuple[str, ...]) -> Evaluation:
+def _join(parts: Sequence[tuple[list[VideoScores], list[Unread]]], classes: tuple[str, ...]) -> Evaluation:
+    """Join the results of all processes, in the order of the list."""
     videos = sorted((v for scored, _ in parts for v in scored), key=lambda v: v.index)
     unread = sorted((f for _, failed in parts for f in failed), key=lambda f: f.index)
     if not videos:
-        reasons = "; ".join(f.reason for f in unread[:3])
-        raise EvaluationError(f"none of the {len(unread)} videos could be read: {reasons}")
+        raise NoVideoReadError(unread)
     return Evaluation(tuple(videos), tuple(unread), classes)

@@ -1,18 +1,18 @@
-"""The file that keeps the scores of a test.
+"""The file that stores the scores of a test.
 
-It is a safetensors file. Tensor "17" holds video number 17: (V, K) float32, a row a view, clips outermost and
-crops inside, a column a class. Its metadata say everything else, as text:
+It is a safetensors file. Tensor "17" holds the scores of video number 17: (V, K) float32, one row a view (all crops of
+the first clip, then those of the next), one column a class. Its metadata hold everything else, as text:
 
     format      "nlnet scores 1"
-    score       "softmax" or "sigmoid": what a row is
+    score       "softmax" or "sigmoid": the kind of score
     classes     JSON list: the name of each column
     videos      JSON list of {index, path, label, starts}: label is a class number, a list of them, or null;
                 starts are the first frames of the clips
-    unread      JSON list of {index, path, label, reason}: the videos that gave no scores
-    missing     JSON list of {path, label}: the videos that the list named and the disk lacked; absent in older files
+    unread      JSON list of {index, path, label, reason}: the videos that could not be read
+    missing     JSON list of {path, label}: the videos that the list names and the disk lacks; absent in older files
     test        JSON object: the test section of the configuration (protocol, clips, crops, sizes, aggregate)
     sampling    JSON object {frames, stride} of a clip
-    run, checkpoint, iteration      where the network came from
+    run, checkpoint, iteration      the network that was tested
 """
 
 import json
@@ -27,7 +27,7 @@ from torch import Tensor
 from nlnet.data import Label
 from nlnet.engine.config import EvalConfig
 from nlnet.engine.evaluation.video_scores import Evaluation, Missing, Unread, VideoScores
-from nlnet.engine.runs.atomic_write import atomically
+from nlnet.engine.runs.atomic_write import one_line, write_atomically
 from nlnet.errors import ScoresError
 
 FORMAT = "nlnet scores 1"
@@ -36,7 +36,7 @@ Score = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True, kw_only=True)
 class SavedScores:
-    """An evaluation with what is needed to know how it came about."""
+    """The scores of a test, with its settings and the network that was tested."""
 
     evaluation: Evaluation
     score: Score
@@ -49,7 +49,7 @@ class SavedScores:
 
 
 def write_scores(path: Path, saved: SavedScores) -> None:
-    """Write the file described above, whole or not at all."""
+    """Write a file of scores (format above) atomically."""
     videos, unread = saved.evaluation.videos, saved.evaluation.failures
     metadata = {
         "format": FORMAT,
@@ -67,57 +67,67 @@ def write_scores(path: Path, saved: SavedScores) -> None:
         "iteration": str(saved.iteration),
     }
     tensors = {str(v.index): v.views.float().contiguous() for v in videos}
-    atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
 def read_scores(path: Path) -> SavedScores:
-    """The scores in a file, in the `test` folder of a run, or in a folder that `nlnet test --out` filled.
+    """Read the scores of a file, of a run directory, or of a folder that `nlnet test --out` wrote.
 
-    Raises ScoresError naming the file and what is wrong with it.
+    Raises:
+        ScoresError: there is no such file, or it is not a file of scores.
     """
     if path.is_dir():
         places = [path / "scores.safetensors", path / "test" / "scores.safetensors"]
         path = next((place for place in places if place.exists()), places[1])
     if not path.exists():
-        raise ScoresError(f"{path}: no scores here; `nlnet test RUN` writes them")
+        raise ScoresError(f"{path}: no such file of scores; `nlnet test RUN` writes one")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ScoresError(
-                    f"{path}: expected scores of the format {FORMAT!r}, got {metadata.get('format')!r}; "
-                    "write them anew with `nlnet test`"
-                )
-            return _from_file(metadata, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except ScoresError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ScoresError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
+    if metadata.get("format") != FORMAT:
         raise ScoresError(
-            f"{path}: not a readable file of scores ({type(error).__name__}: {error})"
+            f"{path}: expected scores of the format {FORMAT!r}, got {metadata.get('format')!r}; write the file "
+            "again with `nlnet test`"
+        )
+    try:
+        return _from_file(metadata, tensors)
+    except ScoresError as error:
+        raise ScoresError(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ScoresError(
+            f"{path}: not a readable file of scores ({type(error).__name__}: {one_line(error)})"
         ) from None
 
 
 def _from_file(metadata: dict[str, str], tensors: dict[str, Tensor]) -> SavedScores:
+    """Build the scores from the content of a file.
+
+    Raises:
+        ScoresError: entries that do not fit each other.
+        ValueError, KeyError, TypeError: an entry that is missing or malformed.
+    """
     test, classes = EvalConfig.model_validate_json(metadata["test"]), tuple(json.loads(metadata["classes"]))
     sampling = json.loads(metadata["sampling"])
     shape = (test.clips * test.crops, len(classes))
     videos = []
     for row in json.loads(metadata["videos"]):
-        views = tensors.pop(str(row["index"]))
+        views = tensors.pop(str(row["index"]))  # popped: what is left in the end belongs to no video
         if views.shape != shape:
-            raise ValueError(f"video {row['index']}: expected views {shape}, got {tuple(views.shape)}")
+            raise ScoresError(f"video {row['index']}: expected views {shape}, got {tuple(views.shape)}")
+        # not isinstance: true and false of JSON are integers in Python
         if not all(type(k) is int and 0 <= k < len(classes) for k in _numbers(row["label"])):
-            raise ValueError(
-                f"video {row['index']}: label {row['label']!r} is not of the {len(classes)} classes"
+            raise ScoresError(
+                f"video {row['index']}: label {row['label']!r} is not one of the {len(classes)} classes"
             )
-        place = Path(row["path"])
+        path = Path(row["path"])
         videos.append(
-            VideoScores(
-                row["index"], place, _label(row["label"]), views, tuple(row["starts"]), test.aggregate
-            )
+            VideoScores(row["index"], path, _label(row["label"]), views, tuple(row["starts"]), test.aggregate)
         )
     if tensors:
-        raise ValueError(f"tensors {', '.join(sorted(tensors))} belong to no video")
+        raise ScoresError(f"tensors {', '.join(sorted(tensors))} belong to no video")
     unread = [
         Unread(row["index"], Path(row["path"]), _label(row["label"]), row["reason"])
         for row in json.loads(metadata["unread"])
@@ -127,7 +137,7 @@ def _from_file(metadata: dict[str, str], tensors: dict[str, Tensor]) -> SavedSco
     ]
     score = metadata["score"]
     if score not in get_args(Score):
-        raise ValueError(f"score: expected {' or '.join(get_args(Score))}, got {score!r}")
+        raise ScoresError(f"score: expected {' or '.join(get_args(Score))}, got {score!r}")
     return SavedScores(
         evaluation=Evaluation(tuple(videos), tuple(unread), classes, tuple(missing)),
         score=score,  # type: ignore[arg-type]
@@ -141,9 +151,10 @@ def _from_file(metadata: dict[str, str], tensors: dict[str, Tensor]) -> SavedSco
 
 
 def _numbers(label: int | list[int] | None) -> list[int]:
-    """The class numbers in a label."""
+    """The class numbers of a label, as a list."""
     return [] if label is None else label if isinstance(label, list) else [label]
 
 
 def _label(value: int | list[int] | None) -> Label:
+    """A label read from JSON: a list becomes a tuple."""
     return tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Scores of the views of test videos, and what they amount to.
+"""The scores of a test, and the metrics computed from them.
 
 Letters: V views of a video, K classes, N videos.
 """
@@ -17,26 +17,26 @@ from nlnet.engine.evaluation.metrics import average_precision, charades_precisio
 
 @dataclass(frozen=True)
 class VideoScores:
-    """Scores of one video."""
+    """The scores of one video."""
 
     index: int
     path: Path
     label: Label
     views: Tensor
-    """(V, K) probabilities, clips outermost, crops inside."""
+    """(V, K) probabilities: all crops of the first clip, then those of the next."""
     starts: tuple[int, ...] = ()
     """First frame of each clip."""
     aggregate: Literal["mean", "max"] = "mean"
 
     @property
     def video(self) -> Tensor:
-        """(K,) the mean, or class by class the largest, over all views: clips and crops alike."""
+        """The (K,) scores of the video: the mean, or class by class the maximum, over all views."""
         return self.views.mean(dim=0) if self.aggregate == "mean" else self.views.amax(dim=0)
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A video that gave no scores, and why: "path: reason; fix"."""
+    """A video that could not be read, with the reason: "path: reason; fix"."""
 
     index: int
     path: Path
@@ -46,7 +46,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Missing:
-    """A video that the list names and the disk lacks (`data.missing=leave_out`)."""
+    """A video that the list names and the disk lacks, left out by `data.missing=leave_out`."""
 
     path: Path
     label: Label
@@ -54,34 +54,40 @@ class Missing:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of every readable video, in the list's order, and the failures: counted, never replaced."""
+    """The scores of every readable video of a list, in order, and the videos that could not be read."""
 
     videos: tuple[VideoScores, ...]
     failures: tuple[Unread, ...]
     classes: tuple[str, ...]
     missing: tuple[Missing, ...] = ()
-    """Videos that the list names and the disk lacks."""
+    """The videos that the list names and the disk lacks."""
 
     @property
     def complete(self) -> bool:
-        """Every video of the list was there and could be read."""
+        """Whether every video of the list was on the disk and could be read."""
         return not self.failures and not self.missing
 
     @property
     def multilabel(self) -> bool:
-        """A video may show any number of classes."""
+        """Whether a video may show any number of classes."""
         return any(isinstance(v.label, tuple) for v in self.videos)
 
     def metrics(self, *, unread_as_wrong: bool = False) -> dict[str, float]:
-        """Percentages over the labelled videos that were read.
+        """Metrics over the labelled videos that were read, by name, in percent.
 
-        `video_*` judge a video's score, `clip_*` single views. One class a video: `*_top1`, `*_top5` where there are
-        more than five classes, and `video_mean_class`, the mean of the classes' top-1. Any number of classes: `*_map`,
-        the mean over the classes of the average precision by the official Charades evaluation; classes that no video
-        shows are left out of the mean; `video_map_all`, where there are videos without any class, lets these compete.
+        `video_*` are of the scores of videos, `clip_*` of the scores of single views.
 
-        With `unread_as_wrong` the `video_*` figures alone, over all labelled videos: one that could not be read, or is
-        not there, is wrong, or comes last for every class. The release and the official Charades evaluation count so.
+        One class a video: `*_top1`; `*_top5` if there are more than five classes; `video_mean_class`, the mean over the
+        classes of their top-1.
+
+        Any number of classes a video: `*_map`, the mean over the classes of their average precision as in the official
+        Charades evaluation (`charades_precision`), without the classes that no video shows; `video_map_all`, the same
+        by plain `average_precision`, if there are videos without any class.
+
+        Args:
+            unread_as_wrong: return the `video_*` metrics alone, over all labelled videos. A video that could not be
+                read or is missing counts as wrong, or is ranked last for every class, as in the release and in the
+                official Charades evaluation.
         """
         read = [v for v in self.videos if v.label is not None]
         gone = (
@@ -94,8 +100,9 @@ class Evaluation:
         return {name: v for name, v in found.items() if name.startswith("video_") or not unread_as_wrong}
 
     def _accuracies(self, read: Sequence[VideoScores], lost: Sequence[Label]) -> dict[str, float]:
+        """The metrics of one class a video; `lost` are the labels of videos that count as wrong."""
         labels = torch.tensor([*(v.label for v in read), *lost])
-        worst = torch.full((len(lost),), len(self.classes))
+        worst = torch.full((len(lost),), len(self.classes))  # a rank behind every class
         video_ranks = torch.cat([*(rank_of(v.video, v.label)[None] for v in read), worst])  # type: ignore[arg-type]
         clip_ranks = torch.stack([rank_of(v.views, v.label).float() for v in read])  # type: ignore[arg-type]
         right = (video_ranks < 1).float()
@@ -111,7 +118,8 @@ class Evaluation:
         return metrics
 
     def _precisions(self, read: Sequence[VideoScores], lost: Sequence[Label]) -> dict[str, float]:
-        last = torch.full((len(lost), len(self.classes)), -torch.inf)
+        """The metrics of any number of classes a video; `lost` are the labels of videos that are ranked last."""
+        last = torch.full((len(lost), len(self.classes)), -torch.inf)  # ranked behind every video with scores
         scores = torch.cat([*(v.video[None] for v in read), last])
         shown = self._shown([*(v.label for v in read), *lost])
         if not shown.any():
@@ -119,14 +127,15 @@ class Evaluation:
         found = {"video_map": charades_precision(scores, shown)}
         if not shown.any(dim=1).all():
             found["video_map_all"] = average_precision(scores, shown)
+        # each view has the classes of its video
         of_views = torch.cat([self._shown([v.label]).expand(len(v.views), -1) for v in read])
         found["clip_map"] = charades_precision(torch.cat([v.views for v in read]), of_views)
         return {name: 100 * precision.nanmean().item() for name, precision in found.items()}
 
     def by_class(self) -> list[dict[str, Any]]:
-        """For each class the number of videos that show it, and its top-1 or average precision, in percent.
+        """For each class: the number of videos that show it, and its top-1 or average precision, in percent.
 
-        The figure is None for a class that no readable video shows.
+        The percentage is None for a class that no readable video shows.
         """
         read = [v for v in self.videos if v.label is not None]
         if not read:
@@ -138,6 +147,7 @@ class Evaluation:
         else:
             ranks = torch.stack([rank_of(v.video, v.label) for v in read])  # type: ignore[arg-type]
             name, values = "top1", (shown & (ranks < 1)[:, None]).sum(dim=0) / shown.sum(dim=0)
+        # NaN, of a class without videos, is the only value that differs from itself
         figures = [None if value != value else round(100 * value, 4) for value in values.tolist()]
         counts = shown.sum(dim=0).tolist()
         return [

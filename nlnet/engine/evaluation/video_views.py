@@ -1,4 +1,4 @@
-"""The views of one video, as `nlnet test` cuts them, and how a network scores one."""
+"""The views of one video as `nlnet test` cuts them, and the scores of a single view."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,39 +25,40 @@ from nlnet.engine.config import Config
 from nlnet.engine.config.inputs import sampling
 from nlnet.engine.evaluation.evaluate import score_views
 from nlnet.engine.network import eval_window
-from nlnet.errors import EvaluationError
+from nlnet.errors import EvaluationError, NlnetError
 from nlnet.models.resnet import VideoResNet
 
 
-class Unreadable(ValueError):
-    """A video that cannot be read: `reason` says why and what to do about it, the message the path as well."""
+class UnreadableVideoError(NlnetError):
+    """A video that cannot be read; `reason` is the message without the path: "reason; fix"."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.reason = reason
 
 
-class TooLarge(ValueError):
-    """A video whose frames would take more memory than they may."""
+class VideoTooLargeError(NlnetError):
+    """A video whose frames need more memory than the limit."""
 
 
 @dataclass(frozen=True, eq=False)
-class Footage:
-    """The views of one video as one run cuts them, and where their frames come from."""
+class VideoViews:
+    """All views of one video under the test settings of a run, with the numbers and times of their frames."""
 
     cut: Views
     numbers: tuple[tuple[int, ...], ...]
-    """Of each clip: which frames of the video it takes."""
+    """For each clip: the numbers of its frames in the video."""
     crops: int
+    """Crops of each clip."""
     times_seconds: tuple[float, ...] | None
-    """Of every frame of the video; None for a folder of frames, whose rate nobody says."""
+    """The time of every frame of the video; None for a folder of frames, which has no frame rate."""
 
     def __len__(self) -> int:
-        """The number of views, clips × crops, clips outermost."""
+        """The number of views, clips × crops; all crops of the first clip come first."""
         return len(self.numbers) * self.crops
 
     def view(self, number: int) -> UInt8[Tensor, "3 T H W"]:
-        """One crop of one clip."""
+        """The pixels of a view: one crop of one clip."""
         assert self.cut.transform is not None
         assert self.cut.frames is not None
         clip, crop = divmod(number, self.crops)
@@ -65,22 +66,25 @@ class Footage:
         return frames[list(self.cut.rows[clip])].permute(3, 0, 1, 2).contiguous()
 
     def seconds(self, number: int) -> tuple[float, ...] | None:
-        """When each frame of a view is shown in the video."""
+        """The times of the frames of a view, in seconds from the start of the video."""
         times = self.times_seconds
         return None if times is None else tuple(times[n] for n in self.numbers[number // self.crops])
 
 
 def middle_view(clips: int, crops: int) -> int:
-    """The centre crop of the middle clip, the earlier of two."""
+    """The number of the middle view: the centre crop of the middle clip (of two, the earlier)."""
     return (clips - 1) // 2 * crops + crops // 2
 
 
-def cut_video(path: Path, config: Config, *, limit_bytes: int | None = None) -> Footage:
-    """All views of a video under the run's test settings.
+def cut_video(path: Path, config: Config, *, limit_bytes: int | None = None) -> VideoViews:
+    """Decode a video and cut all its views under the test settings of a run.
+
+    Args:
+        limit_bytes: the most memory that its frames may take; None for no limit.
 
     Raises:
-        Unreadable: it cannot be read.
-        TooLarge: its frames would take more than `limit_bytes` (`check_size`).
+        UnreadableVideoError: the video cannot be read.
+        VideoTooLargeError: its frames would take more than `limit_bytes` (`check_size`).
     """
     (length, stride), test = sampling(config), config.test
     item = VideoItem(path=path, label=None)
@@ -100,7 +104,7 @@ def cut_video(path: Path, config: Config, *, limit_bytes: int | None = None) -> 
                 check_size(video, len({n for clip in numbers for n in clip}), transform, limit_bytes)
             times = tuple(video.times_seconds) if isinstance(video, Video) else None
     except VideoError as error:
-        raise Unreadable(error.path, f"{error.reason}; {error.fix}") from error
+        raise UnreadableVideoError(error.path, f"{error.reason}; {error.fix}") from error
     cut = EvalViews(
         VideoList(items=(item,), classes=(), source=path),
         length=length,
@@ -110,38 +114,39 @@ def cut_video(path: Path, config: Config, *, limit_bytes: int | None = None) -> 
         transform=transform,
     )[0]
     if cut.frames is None:
-        raise Unreadable(path, (cut.failure or "").removeprefix(f"{path}: "))
-    return Footage(cut, tuple(map(tuple, numbers)), test.crops, times)
+        # `failure` begins with the path, which the error adds itself
+        raise UnreadableVideoError(path, (cut.failure or "").removeprefix(f"{path}: "))
+    return VideoViews(cut, tuple(map(tuple, numbers)), test.crops, times)
 
 
 def check_size(video: Video | FrameFolder, needed: int, transform: EvalTransform, limit_bytes: int) -> None:
-    """TooLarge if one decoded frame and `needed` scaled ones, which are held together, exceed the limit.
+    """Raise VideoTooLargeError if one decoded frame and `needed` scaled frames together exceed the limit.
 
-    A video that is small as a file may be large as frames. What one of them takes is told by the file's head; only
-    if that fits is one decoded, to see how long its longer side becomes.
+    A small file may have huge frames. The file's header tells the size of one; only if that fits is a frame decoded, to
+    know its exact height and width.
     """
     frame = video.nbytes // video.num_frames
 
     def check(scaled: int) -> None:
-        held = frame + needed * scaled
-        if held > limit_bytes:
-            raise TooLarge(
-                f"its frames are too large: {needed} of them would take {held / 1e6:.0f} MB, more than the "
-                f"{limit_bytes / 1e6:g} MB that an upload may; scale them down, or name the video on the command line, "
-                "where there is no limit"
+        total = frame + needed * scaled
+        if total > limit_bytes:
+            raise VideoTooLargeError(
+                f"its frames are too large: {needed} of them would take {total / 1e6:.0f} MB, and the limit for an "
+                f"upload is {limit_bytes / 1e6:g} MB; scale the video down, or name it on the command line, where there "
+                "is no limit"
             )
 
-    check(0)
-    rounding = protocol_of(transform.protocol).scaled
+    check(0)  # the size of a decoded frame is in the header
+    rounding = protocol_of(transform.protocol).rounding
     height, width = scaled_size(video.height, video.width, transform.short_side, rounding)
     check(3 * height * width)
 
 
 def score_view(model: VideoResNet, config: Config, view: UInt8[Tensor, "3 T H W"]) -> Tensor:
-    """The (K,) probabilities of one view, by the code of `nlnet test`.
+    """The (K,) probabilities of one view, computed as in `nlnet test`.
 
     Raises:
-        EvaluationError: they are no numbers.
+        EvaluationError: a probability is NaN or infinite.
     """
     (scores,) = score_views(
         model,
@@ -153,5 +158,5 @@ def score_view(model: VideoResNet, config: Config, view: UInt8[Tensor, "3 T H W"
         score=config.training.loss,
     )
     if not torch.isfinite(scores).all():
-        raise EvaluationError("the network's scores are not finite numbers")
+        raise EvaluationError("the network's scores are NaN or infinite")
     return scores

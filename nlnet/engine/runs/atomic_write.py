@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all.
+"""Atomic writes: a file appears complete or not at all.
 
-A file is written under another name and then renamed, so that a kill, a full disk or a second reader never meets
-half of it. What a kill leaves of the other name, `sweep` takes away.
+A file is written under a temporary name and then renamed, so that no reader sees half of it after a kill or on a full
+disk. `remove_leftovers` deletes the temporary files of killed processes.
 """
 
 import json
@@ -16,13 +16,18 @@ from safetensors import SafetensorError
 from nlnet.errors import RunError
 
 TEMPORARY = re.compile(r"\..+\.(json|jsonl|pt|safetensors)\.[a-z0-9_]{8}")
-"""`.resume.pt.k3_xq81z`: what `atomically` calls a run's files while it writes them."""
+"""Temporary names that `write_atomically` gives to a run's files: `.resume.pt.k3_xq81z`."""
 
 
-def atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary path beside `path`, flush it to disk, and rename it into place."""
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` on a temporary path beside `path`, flush the file to disk, and rename it to `path`.
+
+    Raises:
+        RunError: the file cannot be written; an earlier file at `path` is unchanged.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # in the same folder: a rename is atomic inside one file system only
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise RunError(f"{path.parent}: cannot write there ({error.strerror})") from None
@@ -30,30 +35,46 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
+        # before the rename: a power cut must not leave the new name on data that never reached the disk
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o644)  # mkstemp makes files that their owner alone may read
         temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap a full disk
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RunError(f"{path}: cannot write it ({reason}); what was there before is unchanged") from None
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch and safetensors wrap the error of a full disk
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise RunError(
+            f"{path}: cannot write it ({reason}); the earlier file, if any, is unchanged"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+
     def write(temporary: Path) -> None:
         temporary.write_text(text)
 
-    atomically(path, write)
+    write_atomically(path, write)
 
 
 def write_json(path: Path, value: object) -> None:
+    """Write a JSON file atomically, indented."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def sweep(folder: Path) -> None:
-    """Delete what killed processes left half written in a folder. No process may be writing there."""
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in a folder. No process may be writing in it."""
     for path in folder.glob(".*"):
         if TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error on one line of at most 200 characters; torch's messages have many lines."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"

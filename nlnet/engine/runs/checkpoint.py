@@ -1,4 +1,4 @@
-"""Weights with what is needed to use them: .safetensors files of nlnet."""
+"""Checkpoints: weights with their configuration, class names and metrics, in one .safetensors file."""
 
 import json
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nlnet.engine.config import Config, from_mapping
-from nlnet.engine.runs.atomic_write import atomically
-from nlnet.errors import RunError
+from nlnet.engine.config import Config, from_json
+from nlnet.engine.runs.atomic_write import one_line, write_atomically
+from nlnet.errors import ConfigError, RunError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Weights with what is needed to use them."""
+    """Weights with their configuration, class names, iteration and metrics."""
 
     weights: dict[str, Tensor]
     config: Config
@@ -25,19 +25,24 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, origin: str = "") -> None:
-    """Write a .safetensors file with what is needed to use it; `origin` says where foreign weights came from."""
+    """Write a checkpoint to a .safetensors file; `origin` says where converted weights came from."""
     metadata = {
         "config": checkpoint.config.model_dump_json(),
         "classes": json.dumps(checkpoint.classes),
         "iteration": str(checkpoint.iteration),
         "metrics": json.dumps(checkpoint.metrics),
     } | ({"origin": origin} if origin else {})
+    # safetensors stores contiguous tensors only; convolutions may be channels last
     weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}
-    atomically(path, lambda temporary: save_file(weights, temporary, metadata))
+    write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
 
 
 def load_checkpoint(path: Path, name: str = "last") -> Checkpoint:
-    """A checkpoint from a .safetensors file of nlnet, or a run directory's checkpoint `name` (last or best)."""
+    """Load a checkpoint from a .safetensors file of nlnet, or from a run directory by `name` (last or best).
+
+    Raises:
+        RunError: the file is missing, unreadable, or not a checkpoint of nlnet.
+    """
     if path.is_dir():
         directory, path = path, path / "checkpoints" / f"{name}.safetensors"
         if not path.exists():
@@ -51,20 +56,27 @@ def load_checkpoint(path: Path, name: str = "last") -> Checkpoint:
             metadata = file.metadata() or {}
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path}: not a readable .safetensors file ({error})") from None
+        raise RunError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
     if "config" not in metadata:
         raise RunError(f"{path}: has no nlnet metadata; as plain weights it can serve as init.weights only")
-    return Checkpoint(
-        weights=weights,
-        config=from_mapping(json.loads(metadata["config"]), source=str(path)),
-        classes=tuple(json.loads(metadata["classes"])),
-        iteration=int(metadata["iteration"]),
-        metrics=json.loads(metadata["metrics"]),
-    )
+    try:
+        return Checkpoint(
+            weights=weights,
+            config=from_json(metadata["config"], source=str(path)),
+            classes=tuple(json.loads(metadata["classes"])),
+            iteration=int(metadata["iteration"]),
+            metrics=json.loads(metadata["metrics"]),
+        )
+    except ConfigError as error:
+        raise RunError(str(error)) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path}: its nlnet metadata are damaged ({type(error).__name__}: {one_line(error)})"
+        ) from None
 
 
-def load_facts(path: Path) -> tuple[int, dict[str, float]] | None:
-    """The iteration and the metrics of a checkpoint, without its weights; None where there is none that is readable."""
+def load_summary(path: Path) -> tuple[int, dict[str, float]] | None:
+    """Return iteration and metrics of a checkpoint without loading its weights; None without a readable checkpoint."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

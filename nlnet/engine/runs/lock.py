@@ -1,4 +1,4 @@
-"""A lock that one process at a time holds, and that a process which dies gives back."""
+"""A lock file that one process at a time holds; the lock ends when that process ends, even by SIGKILL."""
 
 import fcntl
 import os
@@ -9,46 +9,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nlnet.errors import RunError
+
 PATIENCE_SECONDS = 0.5
-"""How long to try: `held` takes the lock for an instant, which is no reason to refuse anybody."""
+"""How long `exclusive` retries, because `is_locked` takes the lock for an instant."""
 
-_ours: set[int] = set()
-"""Descriptors of the locks that this process holds."""
+_own_handles: set[int] = set()
+"""File descriptors of the locks that this process holds."""
 
 
-class LockedError(ValueError):
-    """Another process holds the lock."""
+class LockedError(RunError):
+    """Another process holds the lock; the message says which process on which machine."""
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock on a file, which stays when the lock is gone and names its last holder.
+    """Hold the lock on a file inside the `with`. The file stays afterwards and names its last holder.
 
-    It ends with this process however that ends: processes forked from it do not hold it. On a file system without
-    locks there is a warning, and no lock.
+    Forked child processes do not hold the lock. On a file system without locks there is a warning and no lock.
 
     Raises:
-        LockedError: another process holds it. OSError: the file cannot be written.
+        LockedError: another process holds it.
+        OSError: the file cannot be written.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    _ours.add(handle)
+    _own_handles.add(handle)
     try:
-        _take(handle, path)
+        _acquire(handle, path)
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
     finally:
-        _ours.discard(handle)
-        os.close(handle)
+        _own_handles.discard(handle)
+        os.close(
+            handle
+        )  # releases the lock; deleting the file would let two processes lock two files of one name
 
 
-def held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether some process, this one included, holds the lock on this file."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
+        # a shared lock, so that two processes that only ask do not see each other
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -59,7 +64,8 @@ def held(path: Path) -> bool:
     return False
 
 
-def _take(handle: int, path: Path) -> None:
+def _acquire(handle: int, path: Path) -> None:
+    """Take the lock, retrying for `PATIENCE_SECONDS`."""
     last = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -73,11 +79,11 @@ def _take(handle: int, path: Path) -> None:
             return None
 
 
-def _drop_in_child() -> None:
-    """A forked process closes what it inherited, or the lock would outlive its holder by the child's life."""
-    for handle in _ours:
+def _close_in_child() -> None:
+    """Close the lock files that a forked child inherits: an flock lasts until every copy of its descriptor is closed."""
+    for handle in _own_handles:
         os.close(handle)
-    _ours.clear()
+    _own_handles.clear()
 
 
-os.register_at_fork(after_in_child=_drop_in_child)
+os.register_at_fork(after_in_child=_close_in_child)

@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, machine, versions."""
+"""Provenance of a result: commit, machine and versions."""
 
 import os
 import platform
@@ -11,8 +11,11 @@ import torch
 PACKAGE = Path(__file__).parents[2]
 
 
-def passport() -> dict[str, str]:
-    """Of this process; "unknown" is the commit, or version, of an installation without its repository, or metadata."""
+def provenance() -> dict[str, str]:
+    """Return commit, machine, and versions of Python, torch and nlnet of this process.
+
+    The commit is "unknown" for an installation without its git repository, the version for one without metadata.
+    """
     return {
         "commit": commit(PACKAGE),
         "machine": machine(),
@@ -23,6 +26,7 @@ def passport() -> dict[str, str]:
 
 
 def machine() -> str:
+    """Return the processor architecture, number of cores, processor name and GPUs of this machine, joined by commas."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text(errors="replace").splitlines() if cpu.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -37,12 +41,13 @@ def machine() -> str:
 
 
 def commit(folder: Path) -> str:
-    """The commit of the repository that `folder`'s `__init__.py` belongs to, with "and changes" where files differ.
+    """Return the git commit of the repository that tracks `folder`, followed by " and changes" if files differ from it.
 
-    A package installed inside somebody else's repository is not of that repository: "unknown".
+    Return "unknown" without git or repository.
     """
-    ours = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
-    head = None if ours is None else _git(folder, "rev-parse", "HEAD")
+    # a package installed inside another project's repository must not be given that project's commit
+    tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+    head = None if tracked is None else _git(folder, "rev-parse", "HEAD")
     if head is None:
         return "unknown"
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
@@ -57,7 +62,7 @@ def _version() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where there is no git, no repository, or no answer in 20 seconds."""
+    """Return the output of a git command; None if git or the repository is missing, or after 20 seconds."""
     try:
         done = subprocess.run(
             ["git", *arguments],

@@ -1,36 +1,38 @@
-"""Where training starts: `init.weights` into the configured network."""
+"""Load `init.weights` into the configured network."""
 
 from fnmatch import fnmatchcase
 
 from nlnet.compatibility import differences
 from nlnet.engine.config import InitConfig
 from nlnet.errors import ConfigError, RunError, WeightsError
-from nlnet.layers.norms import fold_batch_norms
+from nlnet.layers.folding import fold_batch_norms
 from nlnet.models.resnet import VideoResNet
 from nlnet.weights.load import LoadReport, load_weights
-from nlnet.weights.projects.table import SOURCES
+from nlnet.weights.projects import PROJECTS
 from nlnet.weights.read import Weights, read_weights
 from nlnet.zoo import FRESH
 
 
 def load_initial(model: VideoResNet, init: InitConfig) -> tuple[str | None, LoadReport | None]:
-    """Load `init.weights`; a line that says where the weights came from, and what became of them.
+    """Load `init.weights` into the model; return a line about their origin, and a report by key.
 
-    Names that `init.drop` matches are left out. Where the network has frozen affine norms and the weights batch
-    norms, these are folded (`nlnet.layers.norms.fold_batch_norms`).
+    Weights whose names match `init.drop` are left out. If the network has frozen affine norms and the weights have
+    batch norms, the batch norms are folded (`nlnet.layers.folding.fold_batch_norms`). Without `init.weights` the model
+    is unchanged and the result is (None, None).
 
     Raises:
-        ConfigError: `init.drop` leaves nothing. RunError, WeightsError: unreadable weights, or of another network.
+        ConfigError: `init.drop` matches every weight.
+        RunError, WeightsError: the weights cannot be read, or are those of another network.
     """
     file = read_initial(init)
     return (None, None) if file is None else start_from(file, model, init)
 
 
 def read_initial(init: InitConfig) -> Weights | None:
-    """The weights of `init`, if there are any.
+    """Read the file `init.weights`; None if it is not set.
 
     Raises:
-        RunError: they cannot be read.
+        RunError: it cannot be read.
     """
     if init.weights is None:
         return None
@@ -41,7 +43,7 @@ def read_initial(init: InitConfig) -> Weights | None:
 
 
 def start_from(file: Weights, model: VideoResNet, init: InitConfig) -> tuple[str, LoadReport]:
-    """`load_initial` of weights that have been read."""
+    """Load weights that have been read into the model, as `load_initial` does."""
     weights = file.state
     kept = {key: value for key, value in weights.items() if not any(fnmatchcase(key, g) for g in init.drop)}
     if not kept:
@@ -49,13 +51,18 @@ def start_from(file: Weights, model: VideoResNet, init: InitConfig) -> tuple[str
             f"init.drop: {', '.join(init.drop)} drops all {len(weights)} tensors of {init.weights}"
         )
     folded = fold_batch_norms(model, kept)
+    # the classifier may have other classes than the file: then it stays fresh
     report = load_weights(model, folded, may_miss=FRESH, may_drop=("fc.*",))
     notes = [f"{len(weights) - len(kept)} left out (init.drop)"] if len(kept) < len(weights) else []
     norms = sum(key.endswith(".running_mean") for key in kept.keys() - folded.keys())
     notes += [f"{norms} batch norms folded into affine layers"] if norms else []
-    other = differences(model, file)
-    if other:
-        notes.append(f"not the weights' own function ({SOURCES[file.source].title}): {', '.join(other[:4])}")
+    # fine-tuning may change the network, but not unnoticed
+    different = differences(model, file)
+    if different:
+        notes.append(
+            f"the network differs from that of the weights ({PROJECTS[file.source].title}): "
+            f"{', '.join(different[:4])}"
+        )
     if file.statistics is not None:
-        notes.append("they saw RGB of mean {}, deviation {}".format(*file.statistics))
+        notes.append("trained on RGB with mean {}, deviation {}".format(*file.statistics))
     return "; ".join([f"{init.weights}: {report}", *notes]), report

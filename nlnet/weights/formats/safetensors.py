@@ -1,6 +1,6 @@
-"""Reading .safetensors files: a JSON table of names, types, shapes and places, then the numbers.
+"""Read .safetensors files: a JSON table of names, dtypes, shapes and offsets, then the bytes of the tensors.
 
-The engine writes them with the safetensors package; reading is these few lines, so that a network and its
+The engine writes such files with the safetensors package; reading takes these few lines, so that networks and their
 weights need torch alone.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlnet.weights.formats.untrusted import Refused, brief, is_shape, opened
+from nlnet.weights.formats.untrusted import UnsafeFileError, is_shape, memory_mapped, short_repr
 
-ELEMENTS = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -29,58 +29,65 @@ ELEMENTS = {
 }
 MAX_AXES = 64
 MAX_TABLE = 2**21
-"""Bytes of the table, which Python takes some twenty times of to read; a hundred per tensor are usual."""
+"""Largest table in bytes; a tensor usually takes a hundred. Parsing needs some twenty times a table's size."""
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file looks like one: by its name, or by a JSON table after eight bytes."""
+    """Whether the file has the suffix .safetensors, or a JSON table after eight bytes."""
     with path.open("rb") as file:
         return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and the file's metadata.
+    """Read the tensors of a file by name, and its metadata.
 
     Raises:
-        Refused: a damaged or cut file; a tensor whose shape, type and place in the file disagree.
+        UnsafeFileError: a damaged or cut file; a tensor whose shape, type and place in the file disagree.
     """
     try:
-        with opened(path) as stream:
+        with memory_mapped(path) as stream:
             size = stream.size()
             start = 8 + struct.unpack("<Q", stream.read(8))[0]
             if start > size:
-                raise Refused(f"its table claims {start - 8:,} bytes of {size:,}")
+                raise UnsafeFileError(f"its table claims {start - 8:,} bytes in a file of {size:,}")
             if start - 8 > MAX_TABLE:
-                raise Refused(f"its table has {start - 8:,} bytes, expected at most {MAX_TABLE:,}")
+                raise UnsafeFileError(f"its table has {start - 8:,} bytes, expected at most {MAX_TABLE:,}")
             table = json.loads(stream[8:start])
             metadata = table.pop("__metadata__", {})
             if not all(isinstance(value, str) for value in metadata.values()):
-                raise Refused("its metadata is not text by names")
+                raise UnsafeFileError("its metadata is not a dictionary of text")
             tensors, free = {}, start
+            # In the order of their data, so that overlaps show: each tensor is copied, and a small file with a
+            # thousand entries for the same bytes would fill the memory.
             for name, entry in sorted(table.items(), key=lambda row: row[1]["data_offsets"]):
-                first, last = (start + place for place in entry["data_offsets"])
+                first, last = (start + offset for offset in entry["data_offsets"])
                 if type(first) is not int or type(last) is not int:
-                    raise Refused(f"{name!r} is at {brief(entry['data_offsets'])}, expected whole numbers")
+                    raise UnsafeFileError(
+                        f"{name!r} has the offsets {short_repr(entry['data_offsets'])}, expected integers"
+                    )
                 if first < free:
-                    raise Refused(f"{name!r} begins inside another tensor")
+                    raise UnsafeFileError(f"{name!r} begins inside another tensor")
                 tensors[name] = _tensor(name, entry, stream[first:last] if first <= last <= size else None)
                 free = last
             return tensors, metadata
-    except Refused as error:
-        raise Refused(f"{path}: not a readable .safetensors file: {error}") from None
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"{path}: not a readable .safetensors file: {error}") from None
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise Refused(f"{path}: not a readable .safetensors file ({reason})") from None
+        raise UnsafeFileError(f"{path}: not a readable .safetensors file ({reason})") from None
 
 
 def _tensor(name: str, entry: dict[str, Any], data: bytes | None) -> Tensor:
-    dtype, shape = ELEMENTS[entry["dtype"]], entry["shape"]
+    """Make the tensor of one entry of the table; `data` is None if the entry points outside the file."""
+    dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
     if not is_shape(shape, MAX_AXES):
-        raise Refused(f"{name!r} claims a shape of {brief(shape)}, expected up to {MAX_AXES} sizes")
+        raise UnsafeFileError(
+            f"{name!r} claims a shape of {short_repr(shape)}, expected up to {MAX_AXES} sizes below 2^31"
+        )
     if data is None:
-        raise Refused(f"{name!r} of shape {shape} lies outside the file")
+        raise UnsafeFileError(f"{name!r} of shape {shape} lies outside the file")
     if prod(shape) * dtype.itemsize != len(data):
-        raise Refused(f"{name!r} claims a shape of {shape} and has {len(data):,} bytes")
-    if not data:
+        raise UnsafeFileError(f"{name!r} claims a shape of {shape} but holds {len(data):,} bytes")
+    if not data:  # torch.frombuffer takes no empty buffer
         return torch.empty(shape, dtype=dtype)
     return torch.frombuffer(bytearray(data), dtype=dtype).view(shape)

@@ -1,4 +1,4 @@
-"""What readers of files that nobody vouches for have in common."""
+"""Guards shared by the readers of weight files that may be damaged or malicious."""
 
 import mmap
 import reprlib
@@ -9,45 +9,50 @@ from pathlib import Path
 
 from nlnet.errors import WeightsError
 
+MAX_AXIS_SIZE = 2**31 - 1
+"""Largest size of one axis of a tensor."""
+MAX_ELEMENTS = 2**62
+"""Largest product of the sizes that are not 0, which torch multiplies even if another size is 0."""
 
-class Refused(WeightsError):
-    """A pickle or torch file that asks for something other than plain data."""
+
+class UnsafeFileError(WeightsError):
+    """A weight file that is damaged, cut short, or holds anything but plain data; it is not loaded."""
 
 
-def brief(value: object) -> str:
-    """`repr`, cut short: thirty pairs, each of the one before twice, are a hundred bytes and a text of gigabytes."""
+def short_repr(value: object) -> str:
+    """The `repr` of a value from a file, cut short for an error message.
+
+    Pairs nested thirty deep, each holding the pair below twice, are a hundred bytes in a pickle, and gigabytes as text.
+    """
     short = reprlib.Repr()
     short.maxlevel = 2
     return short.repr(value)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[mmap.mmap]:
-    """The file as a stream; nothing of it is read yet."""
+def memory_mapped(path: Path) -> Iterator[mmap.mmap]:
+    """Open a file as a read-only memory map, of which only the parts that are used are read.
+
+    Raises:
+        UnsafeFileError: the file is empty, or not a regular file (a device, a pipe).
+    """
     with path.open("rb") as file:
         try:
             stream = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
-            raise Refused(f"{path}: is empty") from None
+            raise UnsafeFileError("it is empty") from None
         except OSError:
-            raise Refused(f"{path}: is no plain file") from None
+            raise UnsafeFileError("it is not a regular file") from None
         with stream:
             yield stream
 
 
-MAX_SIZE = 2**31 - 1
-"""Of one axis."""
-
-
-MAX_ELEMENTS = 2**62
-"""Of all axes that are not empty: torch multiplies these, too, where another one is."""
-
-
 def is_shape(sizes: object, axes: int) -> bool:
-    """Whether it is a tuple or list of up to `axes` sizes that a tensor can have."""
+    """Whether `sizes` is the shape of a tensor: a tuple or list of up to `axes` integers, none too large."""
     return (
         isinstance(sizes, tuple | list)
         and len(sizes) <= axes
-        and all(type(n) is int and 0 <= n <= MAX_SIZE for n in sizes)
+        # the exact type: a float or bool from the file would pass the comparison
+        and all(type(n) is int and 0 <= n <= MAX_AXIS_SIZE for n in sizes)
         and prod(n or 1 for n in sizes) <= MAX_ELEMENTS
     )

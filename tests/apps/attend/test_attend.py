@@ -1,4 +1,4 @@
-"""`nlnet attend`: the numbers are those of the definition's rows on the view that is tested, and files appear whole."""
+"""`nlnet attend`: its numbers are the affinity rows of the view that `nlnet test` scores, and its files are complete."""
 
 import json
 import shutil
@@ -12,7 +12,8 @@ from support.command_line import nlnet
 from torch import nn
 
 from nlnet.apps.attend import command as attend
-from nlnet.apps.attend.command import chosen, folder_of, view_of
+from nlnet.apps.attend.command import output_folder, select_blocks
+from nlnet.apps.attend.video_attention import view_of
 from nlnet.attention.observe import attention_row
 from nlnet.data import EvalTransform, EvalViews, VideoItem, VideoList, normalize
 from nlnet.engine.config import Config, DataConfig, EvalConfig, ModelConfig
@@ -24,7 +25,7 @@ CLASSES = ("blue", "green", "red")
 
 
 def save_run(path: Path, model: ModelConfig, **test: object) -> Path:
-    """An untrained network as a run; its blocks have an effect."""
+    """Write a run of an untrained network whose blocks change their input (γ is 1, not 0)."""
     config = Config(
         model=model,
         data=DataConfig(frames=8, stride=1, crop=24, scales=(26, 26)),
@@ -86,7 +87,7 @@ def test_the_numbers_are_the_rows_of_the_tested_view(run: Path, video: Path, tmp
 
 
 def test_every_file_is_there_and_can_be_opened(run: Path, video: Path, tmp_path: Path) -> None:
-    """24-pixel frames, one position, one block: two panels 264 wide and 11 times as large."""
+    """Frames of 24 pixels, one position, one block: two panels, enlarged 11 times to 264 pixels."""
     out = tmp_path / "pictures"
     done = nlnet("attend", run, video, "--at", "3,5,20", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -111,7 +112,7 @@ def test_every_file_is_there_and_can_be_opened(run: Path, video: Path, tmp_path:
 
 
 def test_positions_are_chosen_where_the_block_changes_most(run: Path, video: Path) -> None:
-    """By default one, in the run's own folder; a checkpoint file is a run too."""
+    """By default one position, and files in the run's own folder; a checkpoint file can be given instead of a run."""
     done = nlnet("attend", run / "checkpoints" / "last.safetensors", video, "--json")
     assert done.returncode == 0, done.stderr
     numbers = json.loads(done.stdout)
@@ -135,12 +136,12 @@ def test_videos_of_one_name_do_not_overwrite_each_other(
     videos = [color_videos / "val" / "red" / "0.mp4", color_videos / "val" / "blue" / "0.mp4", other]
     folders = []
     for video in [*videos, videos[0]]:
-        folders.append(folder_of(video, root))
+        folders.append(output_folder(video, root))
         folders[-1].mkdir(parents=True, exist_ok=True)
         (folders[-1] / "attention.json").write_text(json.dumps({"video": str(video)}))
     assert [folder.name for folder in folders] == ["0", "blue_0", "0-2", "0"]
-    (root / "0" / "attention.json").write_text("cut sh")  # whose it is cannot be told: it is left alone
-    assert folder_of(videos[0], root).name == "red_0"
+    (root / "0" / "attention.json").write_text("cut sh")  # its video is unknown: the folder is left alone
+    assert output_folder(videos[0], root).name == "red_0"
 
 
 def test_the_second_video_of_a_name_has_a_folder_of_its_own(
@@ -157,14 +158,14 @@ def test_the_second_video_of_a_name_has_a_folder_of_its_own(
     assert told == {"0": "red", "blue_0": "blue"}
 
 
-def test_guessed_places_are_said(
+def test_estimated_positions_are_reported(
     run: Path,
     video: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In the numbers and on the terminal; followed ones are not talked about."""
+    """In attention.json and on the terminal; positions that were traced are not mentioned."""
 
     def loaded(*arguments: object) -> object:
         model, checkpoint = load_network(run, "last", torch.device("cpu"))
@@ -180,18 +181,18 @@ def test_guessed_places_are_said(
         "checkpoint": "last",
         "device": "cpu",
     }
-    for folder, exact in (("followed", True), ("guessed", False)):
+    for folder, exact in (("traced", True), ("estimated", False)):
         if not exact:
             monkeypatch.setattr(attend, "load_network", loaded)
         attend.run_attend(run, video, out=tmp_path / folder, as_json=False, **options)
         said = " ".join(capsys.readouterr().out.split())
-        assert ("places estimated from sizes: layer2.1.nonlocal_block" in said) != exact
+        assert ("positions estimated from map sizes: layer2.1.nonlocal_block" in said) != exact
         numbers = json.loads((tmp_path / folder / "attention.json").read_text())
         assert [gaze["places_exact"] for gaze in numbers["gazes"]] == [exact]
 
 
-def test_the_film_has_the_videos_rate(run: Path, video: Path, tmp_path: Path) -> None:
-    """25 frames a second, every one taken: as fast as films are played."""
+def test_the_animation_has_the_videos_frame_rate(run: Path, video: Path, tmp_path: Path) -> None:
+    """25 frames per second, every frame taken: limited to the largest rate of an animation."""
     config = load_network(run, "last", torch.device("cpu"))[1].config
     assert view_of(video, config).seconds == pytest.approx([n / 25 for n in range(8)])
     done = nlnet("attend", run, video, "--out", tmp_path / "o", "--json")
@@ -208,11 +209,11 @@ def test_another_view_is_another_clip(run: Path, video: Path) -> None:
     assert view_of(video, config).number == 1
 
 
-def test_blocks_are_named_by_path_or_by_host_in_the_networks_order() -> None:
+def test_blocks_are_selected_by_path_or_by_module_in_the_networks_order() -> None:
     paths = ["layer2.1.nonlocal_block", "layer3.1.nonlocal_block", "layer3.11.nonlocal_block"]
-    assert chosen(paths, []) == paths
-    assert chosen(paths, ["layer3.1", "layer2.1.nonlocal_block"]) == paths[:2]
-    assert chosen(paths, ["layer3"]) == paths[1:]
+    assert select_blocks(paths, []) == paths
+    assert select_blocks(paths, ["layer3.1", "layer2.1.nonlocal_block"]) == paths[:2]
+    assert select_blocks(paths, ["layer3"]) == paths[1:]
 
 
 @pytest.mark.parametrize(
@@ -220,9 +221,12 @@ def test_blocks_are_named_by_path_or_by_host_in_the_networks_order() -> None:
     [
         (("--at", "3,5"), "--at: got '3,5', expected t,y,x"),
         (("--at", "3,5,a"), "--at: got '3,5,a', expected t,y,x"),
-        (("--at", "8,0,0"), "position: got (8, 0, 0), expected 3 numbers inside the clip's grid (8, 24, 24)"),
-        (("--block", "layer9"), "--block: got 'layer9', expected one of layer2.1.nonlocal_block"),
-        (("--view", "6"), "--view: got 6, expected 0 to 5: 2 clips × 3 crops"),
+        (
+            ("--at", "8,0,0"),
+            "--at: got 8,0,0, which lies outside of the clip; expected a frame from 0 to 7, a row from 0 to 23",
+        ),
+        (("--block", "layer9"), "block: got 'layer9', expected one of layer2.1.nonlocal_block"),
+        (("--view", "6"), "view: got 6, expected 0 to 5; the run tests 2 clips × 3 crops of a video"),
         (("--top", "0"), "--top"),
         (("--queries", "0"), "--queries"),
     ],
@@ -241,7 +245,7 @@ def test_a_network_without_blocks_is_named(tmp_path: Path, video: Path) -> None:
     local = save_run(tmp_path / "local", ModelConfig(name="c2d_mini", variant="8x8"))
     done = nlnet("attend", local, video)
     assert done.returncode == 1
-    assert "c2d_mini has no non-local block, so there is nothing to look at" in done.stderr
+    assert "c2d_mini has no non-local block, so there is no attention to show" in done.stderr
 
 
 def test_an_unreadable_video_is_named(run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The published page of benchmarks says what the result files say."""
+"""docs/benchmarks.md is what benchmarks/publish.py makes of the result files."""
 
 import runpy
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_page_is_that_of_the_results():
+def test_the_page_is_made_from_the_result_files():
     page = runpy.run_path(str(ROOT / "benchmarks" / "publish.py"))["page"]
     assert (ROOT / "docs" / "benchmarks.md").read_text() == page(ROOT / "benchmarks" / "results"), (
-        "python benchmarks/publish.py"
+        "out of date; run python benchmarks/publish.py"
     )

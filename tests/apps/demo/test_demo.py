@@ -1,7 +1,8 @@
-"""The demo's parts at toy size: jobs and their commands, failures by name, the report and its pictures."""
+"""The demo at toy size: jobs and their commands, failures by name, the report and its pictures."""
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from nlnet.apps.demo.command import NETWORKS, fine_tuning_jobs, stills_job
 from nlnet.apps.demo.report import report
-from nlnet.apps.jobs import Job, work
+from nlnet.apps.jobs import Job, run_jobs
 from nlnet.apps.recipes.catalogue import DEMO_SPEC, RECIPES
 from nlnet.apps.verbs.test import run_test
 from nlnet.data.diagnostic.files import write_dataset
@@ -57,6 +58,8 @@ def test_the_report_has_every_network_and_its_pictures(finished):
     assert local["parameters"] < control["parameters"]
     assert all(len(n["video_top1"]) == 2 for n in result["networks"])
     assert json.loads((out / "report.json").read_text()) == result
+    path = re.search(r"\((.*)\)", result["yardsticks"][1]).group(1)
+    assert (Path(__file__).parents[3] / path).is_file()
     attention = result["attention"]
     assert attention["videos"] == 10
     assert len(attention["trained"]) == 2
@@ -66,7 +69,7 @@ def test_the_report_has_every_network_and_its_pictures(finished):
     text = (out / "report.md").read_text()
     assert "C2D + non-local block" in text
     assert f"nlnet attend nonlocal-0 {attention['picture']['video']}" in text
-    assert "of its attention the cue gives its partner" in text
+    assert "attention from the cue to the digit of its colour" in text
     for name in ("curves.png", "attention.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
         assert name in text
@@ -108,5 +111,5 @@ def test_a_failing_run_is_named_with_its_last_line(tmp_path):
     with pytest.raises(
         RunError, match=r"local-0: .*nlnet train demo_local.* failed: .*/no/such does not exist"
     ):
-        work([job], at_once=1)
+        run_jobs([job], at_once=1)
     assert not os.path.exists(job.run)

@@ -1,15 +1,13 @@
-"""The explorer's answers, its refusals, and the page it writes to a file. The page itself: test_explorer_page.py."""
+"""The explorer's server: answers, rejected requests, uploads and the exported page. The page: test_explorer_page.py."""
 
 import asyncio
 import base64
 import http.client
-import importlib
 import io
 import json
 import os
 import re
 import signal
-import sys
 import tempfile
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -32,20 +30,21 @@ from support.videos import write_packed_avi, write_video
 
 from nlnet.apps.explorer import server as explorer_server
 from nlnet.apps.explorer import session as explorer_session
-from nlnet.apps.explorer.command import listening, names_of, run_explore, sort_out
-from nlnet.apps.explorer.encoding import byte_rows, floats, picture_url
-from nlnet.apps.explorer.export import export_page, joined, spread
-from nlnet.apps.explorer.guard import HEADERS, LOOPBACK, refusal
-from nlnet.apps.explorer.lru_cache import Recent
+from nlnet.apps.explorer.access import LOOPBACK, SECURITY_HEADERS, reason_to_reject
+from nlnet.apps.explorer.command import listening, run_explore, short_names, split_runs_and_videos
+from nlnet.apps.explorer.encoding import encode_floats, encode_rows_as_bytes, image_url
+from nlnet.apps.explorer.export import bundle_modules, export_page, grid_coordinates
+from nlnet.apps.explorer.lru_cache import LRUCache
 from nlnet.apps.explorer.server import MODULES, page_file, shown_name
 from nlnet.apps.explorer.session import Session, load_run
-from nlnet.apps.explorer.uploads import UploadRefused, Uploads, container_of
+from nlnet.apps.explorer.uploads import UploadError, Uploads, container_of
 from nlnet.apps.verbs import doctor
 from nlnet.attention.observe import observe
 from nlnet.data import EvalTransform, EvalViews, Video, VideoItem, VideoList, normalize
 from nlnet.engine.distributed import world
 from nlnet.engine.evaluation.evaluate import evaluate
 from nlnet.engine.evaluation.video_views import cut_video, middle_view
+from nlnet.errors import NlnetError
 
 LIMIT = 200_000
 
@@ -69,7 +68,7 @@ def explorer(place):
 
 
 def ask(explorer, address, *, method="GET", body=None, **headers):
-    """(status, headers, body) of one request; header names are written with underscores."""
+    """Send one request and return (status, headers, body); header names are written with underscores."""
     connection = http.client.HTTPConnection("127.0.0.1", explorer.port, timeout=30)
     try:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
@@ -92,7 +91,7 @@ def told(explorer, address, **options):
 
 
 def views(place, run):
-    """The views of the video as the data set of testing cuts them."""
+    """The views of the video, from the data set that `nlnet test` uses."""
     test = run.config.test
     item = VideoItem(path=place / "disc.mp4", label=None)
     return EvalViews(
@@ -137,7 +136,7 @@ def test_frames_are_what_the_network_is_given_and_carry_the_videos_times(explore
 
 @pytest.mark.parametrize("run", [0, 1])
 def test_rows_are_those_of_observe(explorer, place, run):
-    """The same network, loaded once by the explorer, looks at a view that the test cuts by itself."""
+    """Expected: `observe` with the explorer's network on a view that the test reads without the explorer."""
     loaded = explorer.session.runs[run]
     seen = observe(loaded.model, normalize(views(place, loaded).clips[2][None]))
     (path,) = seen.paths
@@ -173,26 +172,38 @@ def test_a_local_network_has_scores_but_no_blocks(explorer):
 @pytest.mark.parametrize(
     ("address", "status", "message"),
     [
-        ("/api/clip?run=9&video=0&view=0", 404, "run 9: there are 3, counted from 0"),
-        ("/api/clip?run=0&video=9&view=0", 404, r"video 9: there are \d+, counted from 0"),
-        ("/api/blocks?run=0&video=0&view=6", 404, "view 6: softmax has 6 of a video, counted from 0"),
+        ("/api/clip?run=9&video=0&view=0", 404, "run 9 does not exist: there are 3, numbered from 0"),
+        ("/api/clip?run=0&video=9&view=0", 404, r"video 9 does not exist: there are \d+, numbered from 0"),
+        (
+            "/api/blocks?run=0&video=0&view=6",
+            404,
+            "view 6 does not exist: run softmax has 6 of each video, numbered from 0",
+        ),
         ("/api/blocks?run=-1&video=0&view=0", 404, "run -1"),
-        ("/api/rows?run=0&video=0&view=0&at=1,2", 422, "at: .*got '1,2', expected t,y,x as whole numbers"),
-        ("/api/rows?run=0&video=0&view=0&at=8,0,0", 400, r"got \(8, 0, 0\), expected 3 numbers inside"),
-        ("/api/rows?run=2&video=0&view=0&at=0,0,0", 400, "the model has no non-local block"),
+        ("/api/rows?run=0&video=0&view=0&at=1,2", 422, "^at: got '1,2', expected t,y,x as whole numbers"),
+        (
+            "/api/rows?run=0&video=0&view=0&at=8,0,0",
+            400,
+            r"position: got \(8, 0, 0\), expected 3 numbers inside the clip's grid \(8, 64, 64\)",
+        ),
+        (
+            "/api/rows?run=2&video=0&view=0&at=0,0,0",
+            400,
+            "run local has no non-local block, so there is no attention to show",
+        ),
         ("/api/clip?run=x&video=0&view=0", 422, "run: "),
         ("/api/nothing", 404, "Not Found"),
     ],
 )
-def test_what_cannot_be_answered_is_told(explorer, address, status, message):
+def test_requests_that_cannot_be_answered_get_a_message(explorer, address, status, message):
     got, headers, body = ask(explorer, address)
     assert got == status
     assert re.search(message, json.loads(body)["error"])
-    assert headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+    assert headers["content-security-policy"] == SECURITY_HEADERS["Content-Security-Policy"]
 
 
-def test_an_unexpected_error_says_nothing_but_that_and_is_logged(explorer, monkeypatch, caplog):
-    """With the headers of every other answer; what went wrong is in the log alone."""
+def test_an_unexpected_error_is_logged_and_its_response_has_no_details(explorer, monkeypatch, caplog):
+    """Its response has the headers of every other response; the details are in the log alone."""
 
     def fail(*_):
         raise RuntimeError("/home/someone/secret.mp4 made the codec fail")
@@ -201,17 +212,17 @@ def test_an_unexpected_error_says_nothing_but_that_and_is_logged(explorer, monke
     status, headers, body = ask(explorer, "/api/rows?run=0&video=0&view=0&at=0,0,0")
     assert status == 500
     assert json.loads(body) == {
-        "error": "The explorer failed at this; the terminal that it runs in says how."
+        "error": "The explorer failed to answer this request; the terminal that it runs in shows the error."
     }
-    for name, value in HEADERS.items():
+    for name, value in SECURITY_HEADERS.items():
         assert headers[name.lower()] == value
     assert "secret.mp4 made the codec fail" in caplog.text
     assert "GET /api/rows" in caplog.text
     assert ask(explorer, "/")[0] == 200
 
 
-def test_a_click_reads_no_video_again(place, monkeypatch):
-    """The pixels of three videos are kept, the observations of eight views: five videos, then clicks on the first."""
+def test_a_click_does_not_read_the_video_again(place, monkeypatch):
+    """The caches hold three decoded videos and the attention of eight views; five videos are shown, then the first again."""
     run = load_run(place / "softmax", "softmax", "last", torch.device("cpu"))
     for number in range(5):  # each is a file of its own
         other = place / f"again{number}.mp4"
@@ -228,8 +239,8 @@ def test_a_click_reads_no_video_again(place, monkeypatch):
     assert not cuts
 
 
-def test_videos_taken_up_at_once_have_numbers_of_their_own(explorer, place, monkeypatch):
-    """Many threads add videos; the list gives way to another thread whenever it is asked for its length."""
+def test_videos_added_at_the_same_time_get_different_numbers(explorer, place, monkeypatch):
+    """Many threads add videos; asking the list for its length lets another thread run."""
 
     class Slow(list):
         def __len__(self):
@@ -244,7 +255,7 @@ def test_videos_taken_up_at_once_have_numbers_of_their_own(explorer, place, monk
     assert [session.index()["videos"][number] for number in numbers] == [f"v{i}" for i in range(16)]
 
 
-# --- who may ask
+# --- access checks
 
 
 @pytest.mark.parametrize(
@@ -253,25 +264,25 @@ def test_videos_taken_up_at_once_have_numbers_of_their_own(explorer, place, monk
 @pytest.mark.parametrize(
     ("headers", "message"),
     [
-        ({"Host": "evil.example"}, "does not answer to the name 'evil.example'"),
-        ({"Host": "127.0.0.1.evil.example:80"}, "does not answer to the name"),
-        ({"Host": "user@127.0.0.1"}, "does not answer to the name"),
-        ({"Host": "192.168.0.7"}, "does not answer to the name"),
-        ({"Host": ""}, "does not answer to the name"),
-        ({"Origin": "http://evil.example"}, "requests from pages of 'http://evil.example' are refused"),
-        ({"Origin": "null"}, "requests from pages of 'null' are refused"),
+        ({"Host": "evil.example"}, "is not called 'evil.example'"),
+        ({"Host": "127.0.0.1.evil.example:80"}, "is not called"),
+        ({"Host": "user@127.0.0.1"}, "is not called"),
+        ({"Host": "192.168.0.7"}, "is not called"),
+        ({"Host": ""}, "is not called"),
+        ({"Origin": "http://evil.example"}, "requests from pages of 'http://evil.example' are rejected"),
+        ({"Origin": "null"}, "requests from pages of 'null' are rejected"),
         ({"Sec_Fetch_Site": "cross-site"}, "requests from pages of another site"),
         ({"Sec_Fetch_Site": "same-site"}, "requests from pages of another site"),
     ],
 )
-def test_others_are_refused(explorer, address, headers, message):
+def test_requests_of_foreign_pages_are_rejected(explorer, address, headers, message):
     status, answered, body = ask(explorer, address, **headers)
     assert status == 403
     assert message in json.loads(body)["error"]
     assert not [name for name in answered if name.startswith("access-control")]
 
 
-def test_a_foreign_page_can_not_upload(explorer):
+def test_a_foreign_page_cannot_upload(explorer):
     status, _, _ = ask(explorer, "/api/videos", method="POST", body=b"x" * 100, Origin="http://evil.example")
     assert status == 403
     preflight, headers, _ = ask(explorer, "/api/videos", method="OPTIONS", Origin="http://evil.example")
@@ -289,12 +300,12 @@ def test_the_page_itself_and_a_link_to_it_are_served(explorer):
     ):
         status, answered, body = ask(explorer, "/", **headers)
         assert status == 200, body
-        for name, value in HEADERS.items():
+        for name, value in SECURITY_HEADERS.items():
             assert answered[name.lower()] == value
 
 
-def test_names_and_addresses_that_another_binding_answers_to():
-    """Numbers can not be pointed elsewhere by a name server, so they are good where others are let in at all."""
+def test_host_names_that_are_accepted_off_loopback():
+    """A name server cannot redirect a numeric address, so it is accepted if the server is not bound to loopback only."""
     names = LOOPBACK | {"lab7"}
     for host, loopback, good in (
         ("lab7:80", False, True),
@@ -305,9 +316,11 @@ def test_names_and_addresses_that_another_binding_answers_to():
         ("LAB7", False, True),
         ("lab7:port", False, False),
     ):
-        why = refusal({"host": host}, scheme="http", names=names, loopback=loopback)
+        why = reason_to_reject({"host": host}, scheme="http", names=names, loopback=loopback)
         assert (why is None) == good, host
-    assert refusal({"host": "lab7", "origin": "https://lab7"}, scheme="http", names=names, loopback=False)
+    assert reason_to_reject(
+        {"host": "lab7", "origin": "https://lab7"}, scheme="http", names=names, loopback=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -326,7 +339,7 @@ def test_names_and_addresses_that_another_binding_answers_to():
         "/disc.mp4",
     ],
 )
-def test_nothing_but_the_page_is_served(explorer, path):
+def test_only_the_files_of_the_page_are_served(explorer, path):
     status, _, body = ask(explorer, path)
     assert status == 404
     assert json.loads(body) == {"error": "Not Found"}
@@ -349,7 +362,7 @@ def upload(explorer, content, name="clip.mp4", **headers):
     return status, json.loads(body)
 
 
-def test_a_video_is_taken_up_and_explored(explorer, tmp_path):
+def test_a_video_is_uploaded_and_explored(explorer, tmp_path):
     path = saved_video(tmp_path / "new.mp4", count=20)
     status, taken = upload(explorer, path.read_bytes(), "../../täglich <b>.mp4")
     assert status == 200, taken
@@ -387,7 +400,7 @@ PLAYLIST = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"
     ],
     ids=["empty", "text", "playlist", "script", "garbage", "announced", "streamed"],
 )
-def test_a_bad_upload_is_told_and_leaves_nothing(explorer, content, status, message):
+def test_a_bad_upload_gets_a_message_and_leaves_no_file(explorer, content, status, message):
     before = stored(explorer)
     options = {} if isinstance(content, bytes) else {"Transfer_Encoding": "chunked"}
     got, answer = upload(explorer, content, **options)
@@ -404,23 +417,23 @@ def black(number, height, width):
 @pytest.mark.parametrize(
     ("size", "count"), [((2160, 3840), 3), ((16, 4096), 24)], ids=["large frames", "long sides"]
 )
-def test_a_small_file_of_large_frames_is_refused_before_they_are_decoded(
+def test_a_small_file_of_large_frames_is_rejected_before_they_are_decoded(
     explorer, place, tmp_path, monkeypatch, size, count
 ):
     """3840×2160 pixels are 25 MB a frame. 4096×16 at a short side of 72 are 18432×72, 4 MB a frame, 24 of them 96 MB."""
     path = write_video(tmp_path / "bomb.mp4", count, size=size, draw=black)
     assert path.stat().st_size < LIMIT
-    monkeypatch.setattr(explorer_server, "LARGEST_FRAMES", 20 * 10**6)
+    monkeypatch.setattr(explorer_server, "MAX_FRAME_BYTES", 20 * 10**6)
     before = stored(explorer)
     decoded = []
-    pictures = Video.pictures
+    iter_frames = Video.iter_frames
     monkeypatch.setattr(
-        Video, "pictures", lambda self, numbers: decoded.append(numbers) or pictures(self, numbers)
+        Video, "iter_frames", lambda self, numbers: decoded.append(numbers) or iter_frames(self, numbers)
     )
     status, answer = upload(explorer, path.read_bytes())
     assert status == 413
     assert re.search(
-        r"its frames are too large: \d+ of them would take \d+ MB, more than the 20 MB .* command line, where there is no",
+        r"its frames are too large: \d+ of them would take \d+ MB, and the limit for an upload is 20 MB; .*command line, where there is no limit",
         answer["error"],
     )
     assert not decoded
@@ -429,20 +442,20 @@ def test_a_small_file_of_large_frames_is_refused_before_they_are_decoded(
     assert session.clip(0, 0, 0)["size"] == [8, 64, 64]
 
 
-def test_few_decoded_frames_are_held_at_a_time(tmp_path, explorer):
-    """20 frames of 1920×1080 are 124 MB; what is held is one of them and twenty of 128×72."""
+def test_few_full_size_frames_are_in_memory_at_a_time(tmp_path, explorer):
+    """20 frames of 1920×1080 are 124 MB; in memory are one of them and twenty of 128×72."""
     path = write_video(tmp_path / "hd.mp4", 20, size=(1080, 1920), draw=black)
     config = explorer.session.runs[0].config
     tracemalloc.start()
-    footage = cut_video(path, config, limit_bytes=10 * 10**6)
+    cut = cut_video(path, config, limit_bytes=10 * 10**6)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(footage) == 6
-    assert footage.view(5).shape == (3, 8, 64, 64)
+    assert len(cut) == 6
+    assert cut.view(5).shape == (3, 8, 64, 64)
     assert peak < 30 * 10**6
 
 
-def test_a_truncated_upload_is_told_and_the_server_goes_on(explorer, tmp_path):
+def test_a_truncated_upload_gets_a_message_and_the_server_goes_on(explorer, tmp_path):
     whole = saved_video(tmp_path / "whole.mp4").read_bytes()
     before = stored(explorer)
     status, answer = upload(explorer, whole[: len(whole) // 2])
@@ -451,7 +464,7 @@ def test_a_truncated_upload_is_told_and_the_server_goes_on(explorer, tmp_path):
     assert ask(explorer, "/")[0] == 200
 
 
-def test_a_sender_who_goes_away_leaves_nothing(explorer):
+def test_a_disconnected_upload_leaves_no_file(explorer):
     before = stored(explorer)
     connection = http.client.HTTPConnection("127.0.0.1", explorer.port, timeout=30)
     connection.putrequest("POST", "/api/videos")
@@ -470,27 +483,27 @@ async def pieces(*parts):
         yield part
 
 
-def test_uploads_are_limited_in_number_and_the_folder_goes(monkeypatch):
-    monkeypatch.setattr("nlnet.apps.explorer.uploads.LARGEST_NUMBER", 2)
+def test_uploads_are_limited_in_number_and_their_folder_is_deleted(monkeypatch):
+    monkeypatch.setattr("nlnet.apps.explorer.uploads.MAX_UPLOADS", 2)
     head = b"\x1a\x45\xdf\xa3" + bytes(400)
     with Uploads(1000) as uploads:
         for _ in range(2):
             path = asyncio.run(uploads.receive(pieces(head[:3], head[3:]), None))
             assert path.read_bytes() == head
-        with pytest.raises(UploadRefused, match="2 videos have been uploaded, which is the limit"):
+        with pytest.raises(UploadError, match="2 videos have been uploaded, which is the limit"):
             asyncio.run(uploads.receive(pieces(head), None))
         uploads.discard(path)
         asyncio.run(uploads.receive(pieces(head), None))
     assert not uploads.path.exists()
 
 
-def test_a_full_disk_is_told(monkeypatch):
+def test_a_full_disk_gets_a_message(monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     with Uploads(1000) as uploads:
         monkeypatch.setattr(Uploads, "_write", full)
-        with pytest.raises(UploadRefused, match=r"cannot be stored \(No space left on device\)") as refused:
+        with pytest.raises(UploadError, match=r"cannot be stored \(No space left on device\)") as refused:
             asyncio.run(uploads.receive(pieces(b""), None))
         assert refused.value.status == 507
         assert uploads.count == 0
@@ -511,12 +524,12 @@ def test_a_full_disk_is_told(monkeypatch):
         ("a.gif", "gif", "rgb8"),
     ],
 )
-def test_real_containers_are_known_by_their_first_bytes(tmp_path, name, codec, pixels):
+def test_real_containers_are_recognised_by_their_first_bytes(tmp_path, name, codec, pixels):
     path = write_video(tmp_path / name, 3, codec=codec, pix_fmt=pixels)
     assert container_of(path.read_bytes()[:400])
 
 
-def test_an_avi_is_known_and_other_files_are_not(tmp_path):
+def test_an_avi_is_recognised_and_other_files_are_not(tmp_path):
     assert container_of(write_packed_avi(tmp_path / "a.avi", 5).read_bytes()[:400]) == "avi"
     for head in (
         b"",
@@ -530,60 +543,60 @@ def test_an_avi_is_known_and_other_files_are_not(tmp_path):
         assert container_of(head) is None
 
 
-def test_names_for_display():
+def test_names_of_uploads_for_display():
     assert shown_name("") == "uploaded video"
     assert shown_name(quote("C:\\films\\a.mp4")) == "a.mp4"
     assert shown_name(quote("a\nb\x00.mp4")) == "ab.mp4"
     assert len(shown_name("x" * 500)) == 120
 
 
-# --- what is kept, and how it travels
+# --- the cache and the encoding
 
 
-def test_a_value_is_made_once_however_many_ask():
-    made, recent = [], Recent(2, Lock())
+def test_a_value_is_computed_once_however_many_threads_ask():
+    computed, cache = [], LRUCache(2, Lock())
 
-    def make():
+    def compute():
         sleep(0.02)
-        made.append(1)
+        computed.append(1)
         return "value"
 
     with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(lambda _: recent.get("key", make), range(8))) == {"value"}
-    assert len(made) == 1
+        assert set(pool.map(lambda _: cache.get("key", compute), range(8))) == {"value"}
+    assert len(computed) == 1
 
 
-def test_the_oldest_goes_and_errors_are_not_kept():
-    recent = Recent(2, Lock())
-    for key in ("a", "b", "a", "c"):  # b is now the one not asked for longest
-        recent.get(key, lambda key=key: key)
+def test_the_least_recently_used_value_is_dropped_and_errors_are_not_cached():
+    cache = LRUCache(2, Lock())
+    for key in ("a", "b", "a", "c"):  # b is now the least recently used
+        cache.get(key, lambda key=key: key)
     made = []
     for key in ("a", "c", "b"):
-        recent.get(key, lambda key=key: made.append(key))
+        cache.get(key, lambda key=key: made.append(key))
     assert made == ["b"]
     with pytest.raises(OSError, match="once"):
-        recent.get("d", lambda: (_ for _ in ()).throw(OSError("once")))
-    assert recent.get("d", lambda: 4) == 4
+        cache.get("d", lambda: (_ for _ in ()).throw(OSError("once")))
+    assert cache.get("d", lambda: 4) == 4
 
 
-def test_what_is_kept_is_had_while_another_is_made():
+def test_a_cached_value_is_returned_while_another_is_computed():
     """A click must not wait for a forward pass."""
-    making = Lock()
-    recent = Recent(2, making)
-    recent.get("kept", lambda: 1)
-    with making:
-        assert recent.get("kept", lambda: 2) == 1
+    computing = Lock()
+    cache = LRUCache(2, computing)
+    cache.get("cached", lambda: 1)
+    with computing:
+        assert cache.get("cached", lambda: 2) == 1
 
 
-def test_floats_travel_exactly():
+def test_floats_are_encoded_without_loss():
     row = torch.randn(3, 4)
-    assert torch.equal(weights(floats(row)), row.flatten())
+    assert torch.equal(weights(encode_floats(row)), row.flatten())
 
 
 @given(arrays(np.float32, (3, 7), elements=st.floats(-1e3, 1e3, width=32)), st.booleans())
-def test_bytes_are_off_by_half_a_level_at_most(rows, signed):
+def test_bytes_are_off_by_at_most_half_a_level(rows, signed):
     rows = rows if signed else np.abs(rows)
-    sent = byte_rows(torch.from_numpy(rows), signed=signed)
+    sent = encode_rows_as_bytes(torch.from_numpy(rows), signed=signed)
     levels = np.frombuffer(base64.b64decode(sent["bytes"]), "i1" if signed else "u1").reshape(3, 7)
     got = levels * weights(sent["factors"]).numpy()[:, None].astype(np.float64)
     largest = np.abs(rows).max(axis=1, keepdims=True)
@@ -593,37 +606,37 @@ def test_bytes_are_off_by_half_a_level_at_most(rows, signed):
     assert (np.abs(got - rows) <= bound).all()
 
 
-def test_large_frames_travel_as_jpeg_and_look_the_same():
+def test_large_frames_are_sent_as_jpeg_and_look_the_same():
     y, x = np.mgrid[:120, :160]
     frame = np.stack([y, x, 128 + 0 * x]).astype(np.uint8)
-    kind, data = picture_url(torch.from_numpy(frame)).split(",")
+    kind, data = image_url(torch.from_numpy(frame)).split(",")
     assert kind == "data:image/jpeg;base64"
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).transpose(2, 0, 1).astype(int)
     assert np.abs(seen - frame).max() <= 8
 
 
-# --- the page in a file
+# --- the exported page
 
 
-def kept_in(path):
+def exported_answers(path):
     found = re.search(
-        r'<script type="application/json" id="kept">(.*?)</script>', path.read_text(), re.DOTALL
+        r'<script type="application/json" id="answers">(.*?)</script>', path.read_text(), re.DOTALL
     )
     return json.loads(found[1])
 
 
-def test_the_file_holds_the_rows_that_the_server_gives(explorer, place, tmp_path):
+def test_the_exported_rows_are_those_of_the_server(explorer, place, tmp_path):
     session = Session(explorer.session.runs, [place / "disc.mp4"], torch.device("cpu"))
     steps = []
     size = export_page(session, tmp_path / "page.html", grid=3, on_step=lambda *step: steps.append(step))
     assert size == (tmp_path / "page.html").stat().st_size
     assert steps[-1] == (18, 18)
-    kept = kept_in(tmp_path / "page.html")
-    assert kept["entries"]["2/0"]["rows"] == {}
+    answers = exported_answers(tmp_path / "page.html")
+    assert answers["entries"]["2/0"]["rows"] == {}
     for run in (0, 1):
-        entry = kept["entries"][f"{run}/0"]
+        entry = answers["entries"][f"{run}/0"]
         assert entry["view"] == 1  # the first clip of two, the centre crop
-        assert entry["places"] == [
+        assert entry["positions"] == [
             list(range(8)),
             [10, 32, 53],
             [10, 32, 53],
@@ -634,7 +647,7 @@ def test_the_file_holds_the_rows_that_the_server_gives(explorer, place, tmp_path
         factors = weights(row["factors"])
         count = np.prod([len(axis) for axis in block["keys"]])
         for index in ((0, 0, 0), (3, 1, 2), (7, 2, 0)):
-            at = [axis[i] for axis, i in zip(entry["places"], index, strict=True)]
+            at = [axis[i] for axis, i in zip(entry["positions"], index, strict=True)]
             cell = [axis[i] for axis, i in zip(row["cells"], index, strict=True)]
             number = (cell[0] * len(row["centres"][1]) + cell[1]) * len(row["centres"][2]) + cell[2]
             got = torch.from_numpy(levels[number * count : (number + 1) * count].copy()) * factors[number]
@@ -645,33 +658,33 @@ def test_the_file_holds_the_rows_that_the_server_gives(explorer, place, tmp_path
         assert len(entry["scores"]) == 6
 
 
-def test_the_view_that_is_shown_first():
+def test_the_exported_view_is_the_middle_one():
     """The centre crop of the middle clip: of two middle clips the earlier one."""
     assert [middle_view(*counts) for counts in ((1, 1), (2, 3), (3, 1), (10, 3))] == [0, 1, 1, 13]
 
 
-def test_positions_of_a_grid():
-    assert spread(8, 4) == [1, 3, 5, 7]
-    assert spread(3, 8) == [0, 1, 2]
-    assert spread(224, 1) == [112]
+def test_coordinates_of_a_grid():
+    assert grid_coordinates(8, 4) == [1, 3, 5, 7]
+    assert grid_coordinates(3, 8) == [0, 1, 2]
+    assert grid_coordinates(224, 1) == [112]
 
 
-def test_scripts_join_to_one_without_imports():
-    script = joined(MODULES)
+def test_modules_are_bundled_into_one_script_without_imports():
+    script = bundle_modules(MODULES)
     assert "import " not in re.sub(r"//.*", "", script)
     assert not re.search(r"^export ", script, re.MULTILINE)
     names = re.findall(r"^(?:async )?(?:function|class|const|let) (\w+)", script, re.MULTILINE)
     assert len(names) == len(set(names))
 
 
-def test_a_page_needs_a_video_and_a_grid(explorer, place, tmp_path):
+def test_an_exported_page_needs_a_video_and_a_grid(explorer, place, tmp_path):
     session = Session(explorer.session.runs, [], torch.device("cpu"))
-    with pytest.raises(ValueError, match="--export: no video was given"):
+    with pytest.raises(NlnetError, match="--export: no video was given"):
         export_page(session, tmp_path / "p.html", grid=3)
     session = Session(explorer.session.runs, [place / "disc.mp4"], torch.device("cpu"))
-    with pytest.raises(ValueError, match="--grid: got 0, expected 1 or more"):
+    with pytest.raises(NlnetError, match="--grid: got 0, expected 1 or more"):
         export_page(session, tmp_path / "p.html", grid=0)
-    with pytest.raises(ValueError, match="no run to explore"):
+    with pytest.raises(NlnetError, match="no run to explore"):
         Session([], [], torch.device("cpu"))
 
 
@@ -682,22 +695,22 @@ def test_runs_and_videos_are_told_apart(place, tmp_path):
     (tmp_path / "frames").mkdir()
     checkpoint = place / "dot" / "checkpoints" / "last.safetensors"
     given_ = [place / "softmax", place / "disc.mp4", checkpoint, tmp_path / "frames"]
-    assert sort_out(given_) == ([given_[0], given_[2]], [given_[1], given_[3]])
-    with pytest.raises(ValueError, match="/no/run: no such file; expected run directories or checkpoints"):
-        sort_out([Path("/no/run")])
-    with pytest.raises(ValueError, match="no run to explore: name a run directory"):
-        sort_out([place / "disc.mp4"])
-    assert names_of([Path("/a/one"), Path("/b/one"), Path("/b/two")]) == ["/a/one", "/b/one", "two"]
+    assert split_runs_and_videos(given_) == ([given_[0], given_[2]], [given_[1], given_[3]])
+    with pytest.raises(NlnetError, match="/no/run: no such file; expected run directories or checkpoints"):
+        split_runs_and_videos([Path("/no/run")])
+    with pytest.raises(NlnetError, match="no run to explore: give a run directory"):
+        split_runs_and_videos([place / "disc.mp4"])
+    assert short_names([Path("/a/one"), Path("/b/one"), Path("/b/two")]) == ["/a/one", "/b/one", "two"]
 
 
-def test_a_taken_port_is_told():
+def test_a_port_in_use_gets_a_message():
     with listening("127.0.0.1", 0) as taken:
         again = listening("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(
-            ValueError, match=r"cannot listen on 127.0.0.1 port \d+ .*choose another with --port"
+            NlnetError, match=r"cannot listen on 127.0.0.1 port \d+ .*choose another port with --port"
         ):
             again.__enter__()
-    with pytest.raises(ValueError, match="cannot listen on no.such.host.invalid port 1 "):
+    with pytest.raises(NlnetError, match="cannot listen on no.such.host.invalid port 1 "):
         listening("no.such.host.invalid", 1).__enter__()
 
 
@@ -706,7 +719,7 @@ def test_the_command_serves_until_sigterm_and_removes_uploads(place, tmp_path, m
     seen = {}
 
     def visit():
-        """What a visitor and then `kill` do."""
+        """Upload a video, then end the server like `kill`."""
         text = ""
         while not text.endswith("}\n"):
             sleep(0.02)
@@ -741,7 +754,7 @@ OPTIONS = {
 }
 
 
-def test_the_command_writes_a_page_and_tells_its_size(place, tmp_path, capsys):
+def test_the_command_exports_a_page_and_prints_its_size(place, tmp_path, capsys):
     page = tmp_path / "page.html"
     run_explore([place / "softmax", place / "disc.mp4"], **OPTIONS | {"export": page})
     assert json.loads(capsys.readouterr().out) == {"page": str(page), "bytes": page.stat().st_size}
@@ -749,18 +762,11 @@ def test_the_command_writes_a_page_and_tells_its_size(place, tmp_path, capsys):
     assert f"{page.stat().st_size / 1e6:.2f} MB" in " ".join(capsys.readouterr().out.split())
 
 
-def test_lacking_packages_are_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "nlnet.apps.explorer.command")
-    with pytest.raises(ImportError, match=r"nlnet explore needs packages .* pip install 'nlnet\[explore\]'"):
-        importlib.import_module("nlnet.apps.explorer.command")
-
-
-def test_doctor_tells_whether_the_explorer_can_start(monkeypatch):
+def test_doctor_reports_whether_the_explorer_can_start(monkeypatch):
     assert doctor.check_explorer().startswith("fastapi ")
 
     def version(name):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(doctor, "version", version)
-    assert "`nlnet explore` needs it: pip install 'nlnet[explore]'" in doctor.check_explorer()
+    assert "(only `nlnet explore` needs it): pip install 'nlnet[explore]'" in doctor.check_explorer()

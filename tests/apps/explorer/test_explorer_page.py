@@ -1,6 +1,7 @@
-"""The explorer's page in a real Chromium: what a person does, what is then seen, and that nothing else happens.
+"""The explorer's page in Chromium: clicks, keys and drops change what is shown, without errors or foreign requests.
 
-Without Chromium these tests are skipped, or fail where NLNET_REQUIRE_BROWSER is set. NLNET_CHROMIUM names another one.
+Without Chromium these tests are skipped, or fail if NLNET_REQUIRE_BROWSER is set. NLNET_CHROMIUM is the path of another
+browser to use.
 """
 
 import base64
@@ -21,8 +22,8 @@ CHROMIUM = os.environ.get("NLNET_CHROMIUM") or shutil.which("chromium") or shuti
 REQUIRED = bool(os.environ.get("NLNET_REQUIRE_BROWSER"))
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-PATIENCE_MS = 15_000
-"""How long a page may take on a machine that is busy with other tests."""
+TIMEOUT_MS = 15_000
+"""Time limit of each wait; generous, since other tests may keep the machine busy."""
 
 if not CHROMIUM and not REQUIRED:
     pytest.skip("no Chromium: the explorer's page is not tested", allow_module_level=True)
@@ -30,7 +31,7 @@ sync_api = (
     pytest.importorskip("playwright.sync_api") if not REQUIRED else __import__("playwright.sync_api").sync_api
 )
 expect = sync_api.expect
-expect.set_options(timeout=PATIENCE_MS)
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +62,14 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium, explorer):
-    """Opens a page; at the end there was no word on its console, no error and no request to elsewhere."""
+    """Open a page; at the end of the test check that it wrote nothing to the console and made no request to elsewhere."""
     contexts, troubles, addresses = [], [], []
 
     def open_page(address="", *, expected=(), viewport=WIDE, **options):
         context = chromium.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
+        page.set_default_timeout(TIMEOUT_MS)
 
         def console(message):
             if not any(part in message.text for part in expected):
@@ -93,14 +94,14 @@ def stage(page, number=0):
 
 
 def answered(page, at=None, number=0):
-    """Wait for the answer about a position; the position that the page shows."""
+    """Wait until the page shows the attention from a position (any, if None), and return that position."""
     place = stage(page, number)
     expect(place).to_have_attribute("data-answer", re.compile(r"\d+,\d+,\d+") if at is None else at)
     return [int(part) for part in place.get_attribute("data-answer").split(",")]
 
 
 def click(page, t, y, x, number=0):
-    """Click in the middle of a pixel of a frame, found by the frame's own box on the screen."""
+    """Click on the centre of a pixel of a frame."""
     box = stage(page, number).locator(f"[data-frame='{t}'] .picture > image").bounding_box()
     scale = box["width"] / 64
     page.mouse.click(box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale)
@@ -108,7 +109,7 @@ def click(page, t, y, x, number=0):
 
 
 def strongest(explorer, run, view, at, path, top, sign=1):
-    """The keys of largest weight by torch, as (t, y, x) centres; ties are cut nowhere (see `marks`)."""
+    """The centres (t, y, x) of the keys of largest weight, computed by torch."""
     seen = explorer.session.observation(run, 0, view)
     row = sign * seen.rows([at])[path][0]
     values, flat = row.flatten().topk(min(top, row.numel()))
@@ -118,7 +119,7 @@ def strongest(explorer, run, view, at, path, top, sign=1):
 
 
 def marks(page, number=0):
-    """The keys' marks: {what they say they are: (x, y) on the screen}."""
+    """The marks of the keys: {centre (t, y, x) that they stand for: (x, y) on the screen}."""
     found = stage(page, number).locator(".arrows .key")
     places = {}
     for i in range(found.count()):
@@ -129,7 +130,7 @@ def marks(page, number=0):
 
 
 def assert_marked(page, expected, number=0):
-    """There is a mark for each expected key, in the picture of its frame, at its row and column."""
+    """Check that each expected key has a mark in its frame, at its row and column, and that there are no other marks."""
     shown = marks(page, number)
     assert set(shown) == expected
     for (t, y, x), (left, top) in shown.items():
@@ -179,7 +180,7 @@ def test_blocks_and_the_number_of_keys_are_chosen(visit, explorer):
 
 
 def test_signs_and_a_second_run(visit, explorer):
-    """The dot product has weights of both signs; the two runs are asked about the same point."""
+    """The dot product has weights of both signs; both runs show the attention from the same query."""
     at = next(
         at for at in ((t, y, 30) for t in range(8) for y in range(0, 64, 8)) if both_signs(explorer, at)
     )
@@ -263,16 +264,16 @@ def test_a_link_restores_everything(visit, explorer):
 
 
 def drawing(markup):
-    """The markup of the figures: what the page shows of frames, heat and keys."""
+    """The images, marks and stars in the markup of the page."""
     return re.findall(r"<(?:image|circle|rect|polygon)[^>]*>", markup)
 
 
-def test_a_link_to_what_is_not_here_is_told(visit):
+def test_a_link_to_a_missing_video_or_run_gets_a_message(visit):
     page = visit("#video=9&run=7&block=none&at=99,999,999&top=900&sign=odd")
     assert answered(page) == [7, 63, 63]
     expect(page.locator("#message")).to_have_text(
-        "The video of this link is not here; this is the first one. "
-        "The run of this link is not here; this is the first one."
+        "The video of this link does not exist here; the first one is shown instead. "
+        "The run of this link does not exist here; the first one is shown instead."
     )
     assert page.locator("#top").input_value() == "100"
 
@@ -281,19 +282,19 @@ def test_a_link_to_what_is_not_here_is_told(visit):
     ("link", "message"),
     [
         ("#video=1&video-name=second.mp4&run-name=softmax", ""),
-        ("#video=0&video-name=second.mp4&run=1&run-name=softmax", ""),  # here under other numbers
+        ("#video=0&video-name=second.mp4&run=1&run-name=softmax", ""),  # present under other numbers
         (
             "#video=1&video-name=other.mp4&run=0&run-name=baseline",
-            "The video of this link, other.mp4, is not here; this is second.mp4. "
-            "The run of this link, baseline, is not here; this is softmax.",
+            "The video of this link, other.mp4, does not exist here; second.mp4 is shown instead. "
+            "The run of this link, baseline, does not exist here; softmax is shown instead.",
         ),
         (
             "#video=1&with=1&with-name=baseline",
-            "The second run of this link, baseline, is not here; nothing is compared.",
+            "The second run of this link, baseline, does not exist here; no run is compared.",
         ),
     ],
 )
-def test_a_link_names_what_its_numbers_meant(visit, link, message):
+def test_names_in_a_link_decide_over_its_numbers(visit, link, message):
     page = visit(link)
     answered(page)
     expect(page).to_have_title("second.mp4 · nlnet explore")
@@ -301,11 +302,11 @@ def test_a_link_names_what_its_numbers_meant(visit, link, message):
     expect(page.locator("#message")).to_have_text(message)
     assert "video-name=second.mp4" in page.url
     assert "run-name=softmax" in page.url
-    page.locator("#top").fill("7")  # told once
+    page.locator("#top").fill("7")  # the message goes with the next change
     expect(page.locator("#message")).to_be_hidden()
 
 
-def test_a_link_to_a_video_that_came_later_is_followed(visit, explorer, place):
+def test_a_link_to_a_video_added_later_is_followed(visit, explorer, place):
     page = visit()
     answered(page)
     video = explorer.session.add(place / "second.mp4", "later.mp4")
@@ -315,7 +316,7 @@ def test_a_link_to_a_video_that_came_later_is_followed(visit, explorer, place):
     expect(page.locator("#message")).to_be_hidden()
 
 
-def test_the_keyboard_alone_does_it(visit, explorer):
+def test_everything_works_with_the_keyboard_alone(visit, explorer):
     page = visit("#at=0,32,32")
     answered(page, "0,32,32")
     page.keyboard.press("Tab")
@@ -347,8 +348,8 @@ def test_the_keyboard_alone_does_it(visit, explorer):
     expect(page.locator("input[name=block-0]:checked")).to_be_focused()
 
 
-def test_everything_has_a_name(visit):
-    """For those who hear the page: controls have names, the figure has a role, news is announced."""
+def test_controls_have_names_for_screen_readers(visit):
+    """For screen readers: controls have names, the figure has a role, changes are announced."""
     page = visit("#with=1")
     answered(page)
     page.locator("summary").click()
@@ -379,7 +380,7 @@ def drop(page, name, content):
     page.evaluate(DROP, [name, base64.b64encode(content).decode()])
 
 
-def test_videos_and_garbage_are_dropped(visit, explorer, tmp_path):
+def test_videos_and_other_files_are_dropped_on_the_page(visit, explorer, tmp_path):
     page = visit(expected=["the server responded with a status of 4"])
     answered(page)
     drop(page, "garbage.mp4", b"\x00\x00\x00\x18ftypmp42" + bytes(500))
@@ -400,8 +401,8 @@ def test_videos_and_garbage_are_dropped(visit, explorer, tmp_path):
     click(page, 2, 10, 10)
 
 
-def test_videos_of_other_pages_leave_no_holes(visit, explorer, place, tmp_path):
-    """Between two videos that this page knows of, one comes from elsewhere."""
+def test_videos_added_by_other_pages_appear_in_the_list(visit, explorer, place, tmp_path):
+    """Another page adds a video before this one does."""
     page = visit()
     answered(page)
     explorer.session.add(place / "second.mp4", "elsewhere.mp4")
@@ -412,14 +413,14 @@ def test_videos_of_other_pages_leave_no_holes(visit, explorer, place, tmp_path):
     assert names[-2:] == ["elsewhere.mp4", "here.mp4"]
 
 
-def test_of_several_files_one_is_taken_and_that_is_said(visit, tmp_path):
+def test_of_several_dropped_files_one_is_uploaded_with_a_message(visit, tmp_path):
     page = visit()
     answered(page)
     content = base64.b64encode(saved_video(tmp_path / "x.mp4", count=18).read_bytes()).decode()
     page.evaluate(DROP_MANY, [["first.mp4", "second-of-two.mp4"], content])
     expect(page).to_have_title("first.mp4 · nlnet explore")
     expect(page.locator("#message")).to_have_text(
-        "Of 2 files first.mp4 is taken up alone: drop one video at a time."
+        "Only first.mp4 of 2 files was uploaded: drop one video at a time."
     )
 
 
@@ -430,7 +431,7 @@ DROP_MANY = DROP.replace("([name, text])", "([names, text])").replace(
 
 
 class Held:
-    """Requests that are answered when a test says so."""
+    """Requests of a page that are held back until a test lets them through."""
 
     def __init__(self, page, pattern):
         self.page, self.asked, self.waiting = page, [], []
@@ -441,7 +442,7 @@ class Held:
         self.waiting.append(route)
 
     def settle(self):
-        """Whatever the page wanted to ask by now is asked."""
+        """Wait until the page has sent its requests."""
         self.page.wait_for_timeout(250)
 
 
@@ -451,7 +452,7 @@ def press(page, t, y, x, number=0):
     page.mouse.click(box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale)
 
 
-def test_the_latest_click_wins_whatever_is_answered_last(visit):
+def test_the_latest_click_is_shown_whatever_is_answered_last(visit):
     page = visit("#at=1,1,1")
     answered(page, "1,1,1")
     held = Held(page, "**/api/rows*")
@@ -477,7 +478,7 @@ def test_the_latest_click_wins_whatever_is_answered_last(visit):
     answered(page, "5,40,40")
 
 
-def test_while_dragging_one_request_is_under_way_and_the_last_place_is_asked(visit):
+def test_a_drag_sends_one_request_at_a_time_and_the_last_position_at_the_end(visit):
     page = visit("#at=1,1,1")
     answered(page, "1,1,1")
     held = Held(page, "**/api/rows*")
@@ -498,7 +499,7 @@ def test_while_dragging_one_request_is_under_way_and_the_last_place_is_asked(vis
     answered(page, "2,8,29")
 
 
-def test_a_failure_is_spoken_and_goes_when_there_is_an_answer_again(visit):
+def test_a_failed_request_shows_a_notice_until_one_succeeds(visit):
     page = visit("#at=1,1,1", expected=["net::ERR_FAILED"])
     answered(page, "1,1,1")
     notice = page.locator(".notice")
@@ -516,7 +517,7 @@ def test_a_failure_is_spoken_and_goes_when_there_is_an_answer_again(visit):
     expect(page.locator("#spoken")).to_contain_text("query at frame 2, row 10")
 
 
-def test_scores_are_tried_again_after_an_error(visit):
+def test_scoring_is_tried_again_after_an_error(visit):
     page = visit(expected=["status of 500"])
     failing = [True]
 
@@ -548,7 +549,7 @@ PLAY = """([button, count]) => new Promise((done, fail) => {
   }).observe(document.querySelector(".screen"), { subtree: true, attributeFilter: ["display"] });
   button.click();
 })"""
-"""Clicks the button and gives the numbers of the next `count` frames that the screen shows."""
+"""Clicks the button and returns the numbers of the next `count` frames that the player shows."""
 
 
 def test_the_clip_plays_and_answers_clicks(visit):
@@ -567,7 +568,7 @@ def test_the_clip_plays_and_answers_clicks(visit):
     answered(page, "6,16,32")
 
 
-def test_playing_goes_on_in_another_size_and_stops_for_another_clip(visit):
+def test_the_player_goes_on_after_a_resize_and_stops_for_another_clip(visit):
     page = visit("#at=1,30,30")
     answered(page, "1,30,30")
     page.get_by_role("button", name="Play").click()
@@ -591,13 +592,13 @@ def test_playing_goes_on_in_another_size_and_stops_for_another_clip(visit):
     assert "frame=" not in page.url
 
 
-def test_the_players_frames_are_not_read_out(visit):
+def test_the_players_frame_number_is_not_read_aloud(visit):
     page = visit()
     answered(page)
     expect(page.locator(".player output")).to_have_attribute("aria-live", "off")
 
 
-def test_a_view_that_was_chosen_keeps_the_focus(visit):
+def test_the_button_of_a_chosen_view_keeps_the_focus(visit):
     page = visit()
     answered(page)
     expect(page.locator(".progress")).to_have_text("Mean of 6 views")
@@ -609,8 +610,8 @@ def test_a_view_that_was_chosen_keeps_the_focus(visit):
     expect(button).to_be_focused()
 
 
-def test_estimated_places_are_said(chromium, place):
-    """A network that rolls its maps before layer3: its blocks there say so, in sight and in words."""
+def test_estimated_positions_are_reported(chromium, place):
+    """A hook rolls the maps before layer3: the page marks the blocks behind it, also for screen readers."""
     with serving([place / "softmax"], [place / "disc.mp4"]) as live:
         live.session.runs[0].model.layer3.register_forward_pre_hook(
             lambda module, args: (args[0].roll(1, dims=3),)
@@ -618,8 +619,8 @@ def test_estimated_places_are_said(chromium, place):
         page = chromium.new_page()
         page.goto(live.url)
         answered(page)
-        expect(page.locator(".query")).to_contain_text("places estimated from sizes")
-        expect(page.locator("#spoken")).to_contain_text("Places are estimated from sizes.")
+        expect(page.locator(".query")).to_contain_text("positions estimated from map sizes")
+        expect(page.locator("#spoken")).to_contain_text("Positions are estimated from map sizes.")
         page.get_by_label("layer2.1").check()
         expect(stage(page)).to_have_attribute("data-block", FIRST)
         expect(page.locator(".query")).not_to_contain_text("estimated")
@@ -633,7 +634,7 @@ def test_estimated_places_are_said(chromium, place):
         page.close()
 
 
-def test_the_picture_of_two_runs_has_both(visit, tmp_path):
+def test_the_downloaded_picture_shows_both_runs(visit, tmp_path):
     from PIL import Image
 
     page = visit("#with=1&at=3,20,41")
@@ -656,7 +657,7 @@ def test_the_picture_of_two_runs_has_both(visit, tmp_path):
         assert min(picture.getpixel((round(2 * across), round(2 * down)))) > 240  # the star is white
 
 
-def test_the_picture_is_downloaded(visit, tmp_path):
+def test_a_picture_is_downloaded(visit, tmp_path):
     from PIL import Image
 
     page = visit("#at=3,20,41")
@@ -674,7 +675,7 @@ def test_the_picture_is_downloaded(visit, tmp_path):
     assert picture.getpixel((4, 4)) == (255, 255, 255)
 
 
-def test_a_slow_or_dead_server_is_told(chromium, place):
+def test_a_server_that_does_not_answer_gets_a_notice(chromium, place):
     with serving([place / "softmax"], [place / "disc.mp4"]) as live:
         page = chromium.new_page()
         page.goto(live.url)
@@ -699,7 +700,7 @@ def test_without_a_video_the_page_says_what_to_do(chromium, place, tmp_path):
         page.close()
 
 
-def test_the_page_in_a_file_works_by_itself(visit, explorer, place, tmp_path):
+def test_the_exported_page_works_without_a_server(visit, explorer, place, tmp_path):
     session = Session(explorer.session.runs, [place / "disc.mp4"], torch.device("cpu"))
     export_page(session, tmp_path / "page.html", grid=4)  # rows and columns 8, 24, 40, 56
     page = visit(f"file://{tmp_path}/page.html")
@@ -727,8 +728,8 @@ def test_the_page_in_a_file_works_by_itself(visit, explorer, place, tmp_path):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_nothing_sticks_out_and_text_is_legible(visit, theme, viewport, tmp_path):
-    """No sideways scrolling, no control outside the window, and a contrast of 4.5 at least (WCAG AA) for all text."""
+def test_nothing_is_outside_the_window_and_text_is_legible(visit, theme, viewport, tmp_path):
+    """No horizontal scrolling, no control outside the window, and a contrast of at least 4.5 (WCAG AA) for all text."""
     page = visit("#with=1", viewport=viewport, color_scheme=theme)
     answered(page)
     answered(page, number=1)
@@ -746,8 +747,8 @@ def test_nothing_sticks_out_and_text_is_legible(visit, theme, viewport, tmp_path
         page.screenshot(path=Path(folder) / f"explorer-{viewport['width']}-{theme}.png", full_page=True)
 
 
-def test_targets_are_large_enough_for_a_finger(chromium, place, tmp_path):
-    """24 pixels each way at least, also of 30 views in a narrow window (WCAG 2.2, 2.5.8)."""
+def test_controls_are_large_enough_for_a_finger(chromium, place, tmp_path):
+    """At least 24 × 24 pixels, also with 30 views in a narrow window (WCAG 2.2, 2.5.8)."""
     run = saved_run(tmp_path / "many", "test.clips=10")
     with serving([run], [place / "disc.mp4"]) as live:
         page = chromium.new_page(viewport=NARROW)
@@ -799,7 +800,7 @@ CONTRAST = """() => {
 
 @pytest.mark.slow
 def test_the_first_click_on_the_papers_network_is_answered_in_300_ms(visit, chromium, tmp_path):
-    """I3D-R50 with five blocks, 8×8 at 224: from the pointer's press to the arrows, once the clip is loaded."""
+    """I3D-R50 with five blocks, 8×8 at 224: from pressing the button of the mouse to the arrows, once the clip is loaded."""
     sizes = (
         "data.stride=8",
         "data.crop=224",

@@ -112,8 +112,8 @@ def test_a_plan_without_data_says_what_is_missing(tmp_path):
     plan = plan_of(tmp_path, "i3d_r50_nl5_128x1", size=8)
     assert plan.warnings[:3] == (
         "no training videos: give data.train=PATH",
-        "no validation videos (data.val=PATH): nothing says which checkpoint is best",
-        "no init.weights: the recipe starts from the run of i3d_r50_32x2, norms folded",
+        "no validation videos, so no best checkpoint will be saved: give data.val=PATH",
+        "no initial weights, but the recipe starts from the run of i3d_r50_32x2, norms folded: give init.weights=PATH",
     )
     assert plan.facts["batch"].startswith("16 clips = 8 × 1 × 2")
     assert plan.facts["precise BN"] == "off"
@@ -136,36 +136,38 @@ def test_a_plan_with_data_and_weights_counts_its_own_epochs(color_videos, tmp_pa
     assert plan.warnings == ()
 
 
-def test_what_differs_from_the_recipe_is_warned_of():
+def test_differences_from_the_recipe_are_warned_of():
     base, recipe = recipe_or_file("i3d_r50_8x8"), KINETICS["i3d_r50_8x8"]
     assert differences(base, base, recipe, 8) == []
     (norm,) = differences(base, base, recipe, 1)
     assert (
         norm
-        == "batch norm sees 64 clips at a time, 8 in the recipe (8 GPUs × 8); training.accumulate=8 comes back to it"
+        == "batch norm sees 64 clips at a time, 8 in the recipe (8 GPUs); training.accumulate=8 makes it 8"
     )
     small = override(base, ["training.batch=16"])
     clips, norm = differences(small, base, recipe, 4)
-    assert "16 clips × 400,000 iterations are 0.25 of the recipe's clips" in clips
-    assert "schedule.iterations=1600000 schedule.steps=[600000,1200000] would keep its epochs" in clips
-    assert norm == "batch norm sees 4 clips at a time, 8 in the recipe (8 GPUs × 8)"
+    assert "16 clips × 400,000 iterations are 0.25 times the recipe's clips" in clips
+    assert clips.endswith("schedule.iterations=1600000 schedule.steps=[600000,1200000]")
+    assert norm == "batch norm sees 4 clips at a time, 8 in the recipe (8 GPUs)"
     # 12 clips of one process: no number of passes has 8 of them
     *_, norm = differences(override(base, ["training.batch=12"]), base, recipe, 1)
-    assert norm == "batch norm sees 12 clips at a time, 8 in the recipe (8 GPUs × 8)"
+    assert norm == "batch norm sees 12 clips at a time, 8 in the recipe (8 GPUs)"
     *_, norm = differences(override(base, ["training.batch=24"]), base, recipe, 1)
-    assert norm.endswith("training.accumulate=3 comes back to it")
+    assert norm.endswith("; training.accumulate=3 makes it 8")
     *_, norm = differences(override(base, ["training.accumulate=16"]), base, recipe, 1)
-    assert norm.endswith("8 in the recipe (8 GPUs × 8); training.accumulate=8 comes back to it")
+    assert norm.endswith("8 in the recipe (8 GPUs); training.accumulate=8 makes it 8")
     made_up = override(small, ["schedule.iterations=1600000", "schedule.steps=[600000,1200000]"])
     assert differences(made_up, base, recipe, 2) == []
     uneven = differences(base, base, recipe, 3)
-    assert uneven[0] == "64 clips do not divide into 3 processes × 1 passes: training will refuse"
+    assert uneven[0].startswith("a batch of 64 clips cannot be divided into 3 processes × 1 passes")
     long = recipe_or_file("i3d_r50_128x1")
-    assert differences(long, long, KINETICS["i3d_r50_128x1"], 1) == []  # frozen norms do not care
+    assert (
+        differences(long, long, KINETICS["i3d_r50_128x1"], 1) == []
+    )  # frozen norms do not depend on the batch
 
 
-def test_epochs_of_videos_that_nobody_counted(tmp_path):
-    """Charades has not Kinetics' videos, nor has a configuration of one's own."""
+def test_no_epochs_for_an_unknown_number_of_videos(tmp_path):
+    """Charades and a configuration of one's own have other videos than Kinetics."""
     for name in ("charades_i3d_r101_128x1", "finetune_i3d_r50_nl5_8x8"):
         plan = plan_of(tmp_path, name, "model.name=c2d_mini", "model.variant=8x8", "model.groups=1")
         assert plan.cost["epochs"] is None
@@ -180,7 +182,7 @@ def test_epochs_of_videos_that_nobody_counted(tmp_path):
         assert "–" in screen.getvalue()
 
 
-def test_other_pixels_than_the_weights_saw_are_warned_of(color_videos, tmp_path):
+def test_another_normalisation_than_that_of_the_weights_is_warned_of(color_videos, tmp_path):
     model = create_model("i3d_mini_nl1", num_classes=3, padding="mmaction2", convention="mmcv", scale=1.0)
     write_weights(model, tmp_path / "x.pth", "mmaction2")
     config = settings(
@@ -190,8 +192,9 @@ def test_other_pixels_than_the_weights_saw_are_warned_of(color_videos, tmp_path)
     plan = make_plan(config, name="mine", base=config, run=RunDir(tmp_path / "run"), world=alone())
     (warning,) = [line for line in plan.warnings if "pixels" in line]
     assert warning == (
-        "init.weights saw pixels of mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225), here 0.45 and 0.225: "
-        "data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225] are theirs"
+        "init.weights were trained on pixels with mean (0.485, 0.456, 0.406) and standard deviation "
+        "(0.229, 0.224, 0.225), but this run has 0.45 and 0.225; the same as theirs: "
+        "data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]"
     )
     same = override(config, ["data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]"])
     plan = make_plan(same, name="mine", base=same, run=RunDir(tmp_path / "run"), world=alone())
@@ -218,7 +221,7 @@ def test_the_command_prints_it_and_writes_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_plan_of_a_run_that_would_go_on(color_videos, tmp_path):
+def test_the_plan_of_a_resumed_run(color_videos, tmp_path):
     run(settings(color_videos), tmp_path / "run", until=2)
     done = nlnet("train", "--resume", tmp_path / "run", "--dry-run", "--json")
     plan = json.loads(done.stdout)
@@ -226,7 +229,7 @@ def test_the_plan_of_a_run_that_would_go_on(color_videos, tmp_path):
     assert plan["warnings"] == []
     config, _ = RunDir(tmp_path / "run").read_config()
     again = make_plan(config, name="mine", base=config, run=RunDir(tmp_path / "run"), world=alone())
-    assert "holds a run already" in again.warnings[0]
+    assert "has a run already" in again.warnings[0]
 
 
 def test_eighty_columns_are_enough(tmp_path):
@@ -238,12 +241,12 @@ def test_eighty_columns_are_enough(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("i3d_r50_nl",), "no network 'i3d_r50_nl'; did you mean i3d_r50_nl"),
-        (("--variant", "16x4"), "variant: got '16x4', expected one of"),
-        (("c2d_mini*", "--variant", "32x2"), "c2d_mini* has no clip 32x2"),
+        (("i3d_r50_nl",), "no network matches 'i3d_r50_nl'; did you mean 'i3d_r50_nl"),
+        (("--variant", "16x4"), "--variant: got '16x4', expected one of"),
+        (("c2d_mini*", "--variant", "32x2"), "c2d_mini* has clips of 8x8 only; give --variant 8x8"),
     ],
 )
-def test_what_models_refuses(arguments, message):
+def test_wrong_arguments_of_models_are_named(arguments, message):
     done = nlnet("models", *arguments)
     assert done.returncode == 1
     assert message in done.stderr
@@ -261,12 +264,12 @@ def test_long_clips_say_why_they_have_fewer_parameters(monkeypatch):
     monkeypatch.setattr("nlnet.apps.verbs.models.OUT", screen := Console(file=io.StringIO(), width=80))
     assert nlnet("models", "i3d_r50", "--variant", "128x1").returncode == 0
     text = " ".join(screen.file.getvalue().split())
-    assert "γ and β of frozen norms are no parameters: 27.990 M are 28.043 M with them" in text
+    assert "Frozen γ and β do not count as parameters: 27.990 M would be 28.043 M with them" in text
     assert "i3d_r50 27.990 " in text
 
 
 def test_recipes_are_listed_with_what_was_reported(monkeypatch):
-    monkeypatch.setattr("nlnet.apps.verbs.models.network_cost", lambda config, classes: network)
+    monkeypatch.setattr("nlnet.apps.verbs.recipe_list.network_cost", lambda config, classes: network)
     network = network_cost(recipe_or_file("c2d_r50_8x8"), 400)  # counting all of them takes seconds
     document = json.loads(nlnet("models", "--recipes", "--json").stdout)
     assert set(document["recipes"]) == set(KINETICS)
@@ -293,10 +296,10 @@ def test_recipes_are_listed_with_what_was_reported(monkeypatch):
         None,
         ["mAP train/val", "mAP trainval/test"],
     )
-    monkeypatch.setattr("nlnet.apps.verbs.models.OUT", screen := Console(file=io.StringIO(), width=80))
+    monkeypatch.setattr("nlnet.apps.verbs.recipe_list.OUT", screen := Console(file=io.StringIO(), width=80))
     assert nlnet("models", "--recipes").returncode == 0
     text = screen.file.getvalue()
-    assert "not trained here" in text
+    assert "no recipe was trained here" in " ".join(text.split())
     assert all(len(line) <= 80 for line in text.splitlines())
     rows = [line for line in text.splitlines() if line.startswith("run_")]
     assert len(rows) == 15

@@ -11,7 +11,7 @@ from nlnet.apps.recipes.kinetics import KINETICS, VIDEOS
 from nlnet.apps.recipes.published import METRICS, TABLES, published
 from nlnet.engine.config.inputs import sampling
 from nlnet.insertion.insert import nonlocal_blocks
-from nlnet.models.flops import Skeleton
+from nlnet.models.flops import ShapesOnly
 from nlnet.zoo import create_model
 
 # The release's fifteen, row by row from its yaml files and scripts: model, (frames, stride), devices, batch, rate,
@@ -91,7 +91,7 @@ def test_long_clips_start_from_a_local_network_of_short_ones(name):
 
 def test_long_clips_group_res3_alone_by_four_frames():
     config = RECIPES["i3d_r50_nl5_128x1"]()
-    with Skeleton():
+    with ShapesOnly():
         model = create_model(num_classes=400, **config.model.model_dump())
     groups = {path: block.groups for path, block in nonlocal_blocks(model).items()}
     # 128 frames are 16 at res3: 4 groups of 4
@@ -124,7 +124,7 @@ def table_rows(table):
 
 
 def block_of(config):
-    with Skeleton():
+    with ShapesOnly():
         return nonlocal_blocks(create_model(num_classes=400, **config.model.model_dump()))
 
 
@@ -212,7 +212,7 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("table", FIGURES)
-def test_figures_are_those_of_the_page(table):
+def test_figures_are_those_of_the_paper(table):
     assert [row.figures for row in TABLES[table]] == FIGURES[table]
     assert TABLES.keys() == FIGURES.keys()
 
@@ -229,7 +229,7 @@ def test_a_recipe_is_tested_as_its_figure_was(name):
         assert row.protocol == ("released" if row.table == "release" else "paper")
 
 
-def test_who_counted_the_videos():
+def test_numbers_of_videos_are_known_for_kinetics_alone():
     for recipe in KINETICS.values():
         expected = (None, None) if recipe.charades else (234_643, 19_761)
         assert (recipe.videos, recipe.eval_videos) == expected
@@ -239,7 +239,7 @@ def test_what_was_reported_for_several_runs_of_one_network():
     assert [row.figures[0] for row in published("i3d_r50_32x2")] == [73.6, 73.3]
 
 
-def test_names_say_what_is_special():
+def test_names_of_recipes():
     for name, recipe in KINETICS.items():
         assert re.fullmatch(
             r"(charades_)?(c2d|i3d|i3d333)_r(50|101)(_(nl|rb)\d+)?(_[a-z0-9_]+)?_\d+x\d+(_.*)?", name
@@ -247,7 +247,7 @@ def test_names_say_what_is_special():
         assert recipe_or_file(name) == recipe.config()
 
 
-def test_the_paper_page_has_every_row():
+def test_docs_paper_has_every_row():
     page = (Path(__file__).parents[3] / "docs" / "paper.md").read_text()
     for row in (row for rows in TABLES.values() for row in rows):
         place = "release" if row.table == "release" else f"Table {row.table}"

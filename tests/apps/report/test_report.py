@@ -1,4 +1,4 @@
-"""`nlnet report`: findings by hand-made scores, and the page of runs with and without tests, vital signs, videos."""
+"""`nlnet report`: analysis of hand-made scores, and the page of runs with and without test, block statistics, videos."""
 
 import json
 from dataclasses import replace
@@ -14,9 +14,9 @@ from support.command_line import nlnet
 from support.scores import saved_scores
 from support.training import run, settings
 
+from nlnet.apps.report.analysis import by_block, confusion, hardest, most_confused, smooth, verdicts
 from nlnet.apps.report.command import write_report
 from nlnet.apps.report.figures import classes_picture, confusion_picture, middle_frame
-from nlnet.apps.report.findings import by_block, confusion, hardest, most_confused, smooth, verdicts
 from nlnet.data import VideoError
 from nlnet.engine.config import Config, override
 from nlnet.engine.evaluation.score_files import write_scores
@@ -24,7 +24,12 @@ from nlnet.engine.evaluation.video_scores import Evaluation, VideoScores
 from nlnet.engine.runs.directory import RunDir
 from nlnet.errors import RunError
 
-SIGNS = {"kind": "vitals", "block": "layer2.1.nonlocal_block", "pairwise": "gaussian", "switch": "norm"}
+STATISTICS = {
+    "kind": "block_stats",
+    "block": "layer2.1.nonlocal_block",
+    "pairwise": "gaussian",
+    "switch": "norm",
+}
 
 
 def evaluation(labels, rows, classes=("a", "b", "c")) -> Evaluation:
@@ -41,7 +46,7 @@ ONE_CLASS = evaluation(
 )
 
 
-def test_confusions_count_labelled_videos():
+def test_the_confusion_matrix_counts_labelled_videos():
     matrix = confusion(ONE_CLASS)
     assert matrix.tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 1]]
     assert most_confused(matrix, "abc", 5) == [
@@ -51,19 +56,19 @@ def test_confusions_count_labelled_videos():
     assert most_confused(matrix, "abc", 1) == most_confused(matrix, "abc", 5)[:1]
 
 
-def test_several_classes_a_video_have_no_confusions():
-    with pytest.raises(ValueError, match="confusion matrix needs one"):
+def test_several_classes_a_video_have_no_confusion_matrix():
+    with pytest.raises(ValueError, match="a confusion matrix needs one class a video"):
         confusion(evaluation([(0, 1)], [[0.5, 0.5, 0.5]]))
 
 
-def test_the_hardest_video_gave_its_class_least():
+def test_the_hardest_videos_gave_their_class_the_lowest_probability():
     found = [(v.path.name, v.truth, v.prediction) for v in hardest(ONE_CLASS, 3)]
     assert found == [("1.mp4", "a", "b"), ("2.mp4", "b", "c"), ("4.mp4", "c", "c")]
     assert hardest(ONE_CLASS, 1)[0].probability == pytest.approx(0.1)
     assert hardest(ONE_CLASS, 1)[0].predicted == pytest.approx(0.6)
 
 
-def test_of_several_classes_the_least_one_counts_against_those_not_shown():
+def test_a_video_of_several_classes_is_as_hard_as_its_least_probable_one():
     labels, rows = [(0, 1), (2,), ()], [[0.9, 0.2, 0.4], [0.1, 0.2, 0.3], [0.9, 0.9, 0.9]]
     first, second = hardest(evaluation(labels, rows), 5)
     assert (first.truth, first.prediction) == ("b", "c")
@@ -82,7 +87,7 @@ def test_smoothing_keeps_the_range_and_a_straight_line(values, half):
 
 
 @pytest.mark.parametrize("window", [0, 4])
-def test_a_window_has_a_middle(window):
+def test_an_even_window_is_an_error(window):
     with pytest.raises(ValueError, match=f"window: got {window}, expected an odd number"):
         smooth([1.0], window)
 
@@ -91,19 +96,19 @@ def test_smoothing_is_a_mean_of_neighbours():
     assert smooth([0, 3, 6, 0], 3) == [0, 3, 3, 0]
 
 
-def test_blocks_are_told_apart():
+def test_statistics_and_states_by_block():
     values = {"gamma": 0.1, "gamma_max": 0.2, "ratio": 0.1, "entropy": 0.5}
-    other = SIGNS | values | {"block": "layer3.0.nonlocal_block", "ratio": 0.0}
+    other = STATISTICS | values | {"block": "layer3.0.nonlocal_block", "ratio": 0.0}
     records = [
-        SIGNS | values | {"iteration": 1},
+        STATISTICS | values | {"iteration": 1, "kind": "vitals"},  # as older runs have it
         other | {"iteration": 1},
         {"kind": "train", "iteration": 1},
-        SIGNS | values | {"iteration": 2},
+        STATISTICS | values | {"iteration": 2},
     ]
-    assert {block: len(signs) for block, signs in by_block(records).items()} == {"layer2.1": 2, "layer3.0": 1}
-    assert {block: said.state for block, said in verdicts(records).items()} == {
+    assert {block: len(found) for block, found in by_block(records).items()} == {"layer2.1": 2, "layer3.0": 1}
+    assert {block: verdict.state for block, verdict in verdicts(records).items()} == {
         "layer2.1": "learned",
-        "layer3.0": "asleep",
+        "layer3.0": "inactive",
     }
 
 
@@ -128,7 +133,7 @@ def trained(color_videos, tmp_path_factory) -> Path:
     """A short run and its test, by the command."""
     root = tmp_path_factory.mktemp("report")
     tests = ("test.clips=1", "test.crops=1", "test.short_side=26", "test.crop=24")
-    run(settings(color_videos, "schedule.iterations=4", "training.vitals_every=2", *tests), root / "run")
+    run(settings(color_videos, "schedule.iterations=4", "training.block_stats_every=2", *tests), root / "run")
     done = nlnet("test", root / "run", "--data", color_videos / "val")
     assert done.returncode == 0, done.stderr
     assert "nlnet report" in done.stdout
@@ -142,7 +147,7 @@ def test_the_report_of_a_tested_run(trained):
     assert report == json.loads((trained / "report" / "report.json").read_text())
     assert report["missing"] == []
     assert report["pictures"] == [
-        f"{p}.png" for p in ("classes", "confusion", "hardest", "training", "vitals")
+        f"{p}.png" for p in ("blocks", "classes", "confusion", "hardest", "training")
     ]
     assert all(colours(trained / "report" / picture) > 20 for picture in report["pictures"])
     assert report["blocks"]["layer2.1"]["last"]["iteration"] == 4
@@ -150,21 +155,22 @@ def test_the_report_of_a_tested_run(trained):
     summary = json.loads((trained / "test" / "summary.json").read_text())
     assert report["test"]["metrics"] == pytest.approx(summary["metrics"])
     text = (trained / "report" / "report.md").read_text()
-    assert "## Did the blocks learn?" in text
+    assert "## Non-local blocks" in text
     assert all(f"]({picture})" in text for picture in report["pictures"])
 
 
 def test_the_report_of_a_run_without_test_says_how_to_add_it(color_videos, tmp_path):
-    config = settings(color_videos, "schedule.iterations=1", "training.vitals_every=0", "data.val=null")
+    config = settings(color_videos, "schedule.iterations=1", "training.block_stats_every=0", "data.val=null")
     run(config, tmp_path / "run")
     out = tmp_path / "there"
     out.mkdir()
-    (out / "confusion.png").write_text("of an earlier report")
+    for name in ("confusion", "vitals"):
+        (out / f"{name}.png").write_text("of an earlier report")
     done = nlnet("report", tmp_path / "run", "--out", out)
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
-    assert "add it with: nlnet test" in shown
-    assert "training.vitals_every was 0" in shown
+    assert "the run was not tested; test it with: nlnet test" in shown
+    assert "training.block_stats_every is 0; set it to 20" in shown
     assert "set data.val=PATH" in shown
     assert sorted(p.name for p in out.iterdir()) == ["report.json", "report.md", "training.png"]
     assert not (tmp_path / "run" / "report").exists()
@@ -177,14 +183,18 @@ def made_run(path: Path, *more: str) -> RunDir:
 
 
 @pytest.mark.parametrize(
-    ("model", "said"), [("i3d_mini_nl1", "the run is older"), ("c2d_mini", "c2d_mini has no non-local block")]
+    ("model", "reason"),
+    [
+        ("i3d_mini_nl1", "an older version of nlnet trained the run"),
+        ("c2d_mini", "c2d_mini has no non-local block"),
+    ],
 )
-def test_a_run_without_records(model, said, tmp_path):
+def test_a_run_without_records(model, reason, tmp_path):
     made = made_run(tmp_path, f"model.name={model}")
     report = write_report(made, tmp_path / "report")
     assert report["pictures"] == []
     assert any("no iteration is logged yet" in line for line in report["missing"])
-    assert any(said in line for line in report["missing"])
+    assert any(reason in line for line in report["missing"])
 
 
 @pytest.mark.parametrize(
@@ -200,7 +210,7 @@ def test_tests_of_every_kind_whose_videos_are_gone(labels, pictures, tmp_path):
     write_scores(tmp_path / "test" / "scores.safetensors", saved_scores(labels))
     report = write_report(made, tmp_path / "report")
     assert report["pictures"] == sorted(f"{name}.png" for name in pictures)
-    gone = [line for line in report["missing"] if line.startswith("a picture of")]
+    gone = [line for line in report["missing"] if line.startswith("frame of a hardest video: ")]
     assert len(gone) == (len(labels) if pictures else 0)
     assert all("does not exist" in line for line in gone)
     if labels == (None,):
@@ -210,12 +220,12 @@ def test_tests_of_every_kind_whose_videos_are_gone(labels, pictures, tmp_path):
     assert "1 could not be read" in (tmp_path / "report" / "report.md").read_text()
 
 
-def test_scores_that_cannot_be_read_are_said(tmp_path):
+def test_scores_that_cannot_be_read_are_reported(tmp_path):
     made = made_run(tmp_path)
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "scores.safetensors").write_bytes(b"no scores")
     report = write_report(made, tmp_path / "report")
-    assert any(line.startswith("the test: ") and "not a readable" in line for line in report["missing"])
+    assert any(line.startswith("test results: ") and "not a readable" in line for line in report["missing"])
 
 
 def test_names_with_bars_do_not_break_tables(tmp_path):
@@ -250,5 +260,5 @@ def test_training_ends_with_a_line_for_each_block(color_videos, tmp_path):
     done = nlnet("train", tmp_path / "run.yaml", "--out", tmp_path / "run", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
-    assert "block layer2.1 asleep: adds 0 % of its input, mean |γ| 0 → 0," in shown
+    assert "block layer2.1 inactive: adds 0 % of its input, mean |γ| 0 → 0," in shown
     assert f"nlnet report {tmp_path / 'run'}" in shown

@@ -1,4 +1,4 @@
-"""`nlnet convert`: both ways through the command line, and what it says."""
+"""`nlnet convert`: from other projects and back through the command line, and its report."""
 
 import json
 
@@ -43,7 +43,7 @@ def mmaction2(tmp_path):
     return model, tmp_path / "theirs.pth"
 
 
-def test_a_converted_file_is_a_checkpoint_with_the_sources_function(tmp_path, monkeypatch, capsys, mmaction2):
+def test_a_converted_network_computes_what_its_source_does(tmp_path, monkeypatch, capsys, mmaction2):
     model, theirs = mmaction2
     (tmp_path / "names.txt").write_text("bow\njump\nwave\n")
     out = tmp_path / "ours.safetensors"
@@ -72,7 +72,7 @@ def test_a_converted_file_is_a_checkpoint_with_the_sources_function(tmp_path, mo
     assert origin["settings"]["scale"] == [1.0, "use_scale is off in mmaction2's I3D configurations"]
 
 
-def test_back_again_is_the_same_file_of_weights(tmp_path, monkeypatch, capsys, mmaction2):
+def test_converting_back_gives_the_same_weights(tmp_path, monkeypatch, capsys, mmaction2):
     _, theirs = mmaction2
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
     assert nlnet(monkeypatch, capsys, "convert", theirs, ours)[0] == 0
@@ -82,17 +82,17 @@ def test_back_again_is_the_same_file_of_weights(tmp_path, monkeypatch, capsys, m
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_what_the_terminal_says(tmp_path, monkeypatch, capsys, mmaction2):
+def test_the_report_in_the_terminal(tmp_path, monkeypatch, capsys, mmaction2):
     code, printed = nlnet(monkeypatch, capsys, "convert", mmaction2[1], tmp_path / "o.safetensors")
     assert code == 0
     shown = " ".join(printed.out.split())
     assert "source mmaction2" in shown
     assert "i3d_mini_nl1" in shown
     assert "none left over" in shown
-    assert "What was set, and why" in shown
+    assert "Options of the network, and where each comes from" in shown
 
 
-def test_given_settings_are_the_files(tmp_path, monkeypatch, capsys):
+def test_given_settings_are_in_the_checkpoint(tmp_path, monkeypatch, capsys):
     model = randomised(create_model("c2d_mini_nl1", num_classes=3, variant="8x8", pairwise="dot_product"))
     with pytest.warns(UserWarning, match="pairwise=dot_product"):
         write_weights(model, tmp_path / "a.pkl", "caffe2")
@@ -131,16 +131,22 @@ def test_another_network_starts_from_the_file(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--to", "caffe2"), "the Caffe2 release has no such network: pool1 has"),
+        (("--to", "caffe2"), "the Caffe2 release cannot build this network: pool1 has"),
         (("--to", "onnx"), "format: got 'onnx'"),
         (("--source", "keras"), "source: got 'keras'"),
-        (("model.paddin=padded",), "unknown key 'model.paddin'; did you mean model.padding"),
-        (("training.batch=3",), "a conversion takes model.* and data.* only"),
-        (("--classes", "{two}"), "has 2 class names, the classifier 3; --model NAME starts a new classifier"),
+        (("model.paddin=padded",), "unknown key 'model.paddin'; did you mean 'model.padding'"),
+        (
+            ("training.batch=3",),
+            "expected a setting of the network or its data, model.KEY=VALUE or data.KEY=VALUE",
+        ),
+        (
+            ("--classes", "{two}"),
+            "has 2 class names, but the classifier has 3 outputs; give as many names, or --model NETWORK for a new classifier",
+        ),
         (("--model", "i3d_r50"), "the weights do not fit the model"),
     ],
 )
-def test_refusals_leave_nothing_behind(tmp_path, monkeypatch, capsys, mmaction2, arguments, message):
+def test_wrong_input_writes_nothing(tmp_path, monkeypatch, capsys, mmaction2, arguments, message):
     (tmp_path / "two.txt").write_text("up\ndown\n")
     arguments = [argument.format(two=tmp_path / "two.txt") for argument in arguments]
     before = sorted(tmp_path.iterdir())
@@ -154,7 +160,7 @@ def test_nothing_is_overwritten(tmp_path, monkeypatch, capsys, mmaction2):
     (tmp_path / "out").write_text("mine")
     code, printed = nlnet(monkeypatch, capsys, "convert", mmaction2[1], tmp_path / "out")
     assert code == 1
-    assert "is there already" in printed.err
+    assert "exists already; remove it, or choose another name" in printed.err
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -163,7 +169,7 @@ def test_weights_without_a_classifier_need_names_and_a_network(tmp_path, monkeyp
     torch.save({k: v for k, v in state.items() if not k.startswith("fc.")}, tmp_path / "body.pth")
     code, printed = nlnet(monkeypatch, capsys, "convert", tmp_path / "body.pth", tmp_path / "out")
     assert code == 1
-    assert "the weights have no classifier: give --classes FILE and --model NAME" in printed.err
+    assert "the weights have no classifier; give --classes FILE and --model NETWORK" in printed.err
 
 
 def test_init_weights_reads_the_same_files(tmp_path, mmaction2):
@@ -178,7 +184,7 @@ def test_init_weights_reads_the_same_files(tmp_path, mmaction2):
 
 
 def converted(monkeypatch, capsys, *arguments):
-    """The network that the converted file's configuration builds, with its weights, and what was said."""
+    """The network that the converted file's configuration builds, with its weights, and the report."""
     code, printed = nlnet(monkeypatch, capsys, "convert", *arguments, "--json")
     assert code == 0, printed.err
     checkpoint = load_checkpoint(arguments[1])
@@ -188,8 +194,8 @@ def converted(monkeypatch, capsys, *arguments):
 
 
 @pytest.mark.parametrize("name", [None, "i3d_mini_nl1"])
-def test_convert_and_weights_are_one_road(tmp_path, monkeypatch, capsys, name):
-    """A file with its block at another place than the name's, its own pools and its own convention."""
+def test_convert_and_create_model_build_the_same_network(tmp_path, monkeypatch, capsys, name):
+    """A file with its block at another position than the name's, and its own pools and convention."""
     theirs = randomised(
         create_model(
             "i3d_mini_nl1",
@@ -211,7 +217,7 @@ def test_convert_and_weights_are_one_road(tmp_path, monkeypatch, capsys, name):
 
 
 @pytest.mark.parametrize("name", [None, "c2d_mini"])
-def test_a_network_of_stills_has_one_clip_on_both_roads(tmp_path, monkeypatch, capsys, name):
+def test_convert_and_create_model_give_an_image_network_the_same_variant(tmp_path, monkeypatch, capsys, name):
     flat = randomised(create_model("c2d_mini", num_classes=3, padding="padded"))
     write_weights(flat, tmp_path / "still.pth", "torchvision")
     named = () if name is None else ("--model", name)
@@ -221,14 +227,14 @@ def test_a_network_of_stills_has_one_clip_on_both_roads(tmp_path, monkeypatch, c
     assert model.conv1.stride == started.conv1.stride == (2, 2, 2)
 
 
-def test_a_file_that_hides_its_function_says_so(tmp_path, monkeypatch, capsys):
+def test_a_note_on_what_the_written_file_does_not_say(tmp_path, monkeypatch, capsys):
     model = randomised(create_model("i3d_mini_nl1", num_classes=3, pairwise="dot_product"))
     torch.save(model.state_dict(), tmp_path / "w.pt")
     given = (tmp_path / "w.pt", tmp_path / "x.pkl", "model.pairwise=dot_product", "--to", "caffe2")
     code, printed = nlnet(monkeypatch, capsys, "convert", *given, "--json")
     assert code == 0, printed.err
     assert json.loads(printed.out)["notes"] == [
-        "nothing in the file says that its blocks are dot products: read it with pairwise=dot_product"
+        "nothing in the file says that its blocks use the dot product: read it with pairwise=dot_product"
     ]
     assert printed.err == ""
     given = (tmp_path / "w.pt", tmp_path / "y.pkl", "model.pairwise=dot_product", "--to", "caffe2")

@@ -1,10 +1,10 @@
-"""What fits: from the bytes that the network's own count gives."""
+"""The number of clips that fit, from the bytes that the network's own count gives."""
 
 import json
 
 import pytest
 
-from nlnet.apps.cli.main import app
+from nlnet.apps.cli.commands import app
 from nlnet.apps.recipes.catalogue import recipe_or_file
 from nlnet.apps.recipes.costs import network_cost
 from nlnet.apps.verbs import memory_fit as module
@@ -38,12 +38,13 @@ def test_the_settings_make_the_recipes_batch():
     assert (none.clips, none.accumulate, none.settings) == (0, None, "")
 
 
-def test_the_command_says_so(monkeypatch, capsys):
+def test_the_command_prints_what_fits(monkeypatch, capsys):
     monkeypatch.setattr(module, "memory_here", lambda: (2**30, "a small machine"))
     code = app(["doctor", "--recipe", "demo_nonlocal"], standalone_mode=False)
     printed = capsys.readouterr().out
     assert code == 0
-    assert "demo_nonlocal on a small machine, 1 GiB" in printed
-    monkeypatch.setattr(module, "memory_here", lambda: (1000, "a toaster"))
+    assert "demo_nonlocal on a small machine: 85% of 1 GiB" in printed
+    assert "float32, checkpointing: training.checkpointing=true" in printed
+    monkeypatch.setattr(module, "memory_here", lambda: (1000, "a tiny machine"))
     assert app(["doctor", "--recipe", "demo_nonlocal", "--json"], standalone_mode=False) == 1
     assert [fit["clips"] for fit in json.loads(capsys.readouterr().out)["fits"]] == [0, 0, 0, 0]

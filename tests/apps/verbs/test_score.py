@@ -1,4 +1,4 @@
-"""`nlnet test` and `nlnet score` as a user meets them: one test is enough for every question about its scores."""
+"""`nlnet test` and `nlnet score` through the command line: other metrics from the scores of one test."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ def scored(*arguments: object) -> dict:
     return json.loads(done.stdout)
 
 
-def test_scores_say_what_the_test_said(tested):
+def test_score_prints_the_metrics_of_the_test(tested):
     summary = json.loads((tested[0] / "test" / "summary.json").read_text())
     source = scored(tested[0])["sources"][0]
     assert source["metrics"] == pytest.approx(summary["metrics"], abs=1e-9)
@@ -53,8 +53,8 @@ def test_scores_say_what_the_test_said(tested):
     assert source["by_clips"][-1]["video_top1"] == pytest.approx(summary["metrics"]["video_top1"])
 
 
-def test_fewer_clips_are_what_a_test_with_fewer_clips_says(tested, tmp_path):
-    """Nothing is decoded again, and nothing changes: figures and every score."""
+def test_fewer_clips_give_the_metrics_of_a_test_with_fewer_clips(tested, tmp_path):
+    """Without decoding again; the scores of the run's own test stay as they are."""
     done = nlnet("test", tested[0], "test.clips=2", "test.crops=1", "--out", tmp_path / "few", "--json")
     assert done.returncode == 0, done.stderr
     source = scored(tested[0], "--clips", 2, "--centre-crop")["sources"][0]
@@ -150,7 +150,7 @@ def test_several_classes_a_video(color_videos, tmp_path):
 
 
 def test_an_interrupted_save_leaves_no_summary(tested, tmp_path, monkeypatch):
-    """A summary says that a test is complete: the old one goes before anything new comes."""
+    """A summary marks a test as complete, so the old one is removed before anything is written."""
     run = tmp_path / "run"
     shutil.copytree(tested[0], run)
 
@@ -181,14 +181,14 @@ def test_an_interrupted_test_changes_nothing(tested, tmp_path, monkeypatch):
     [
         (("RUN", "--clips", "5"), "clips: got 5, expected 1 to 4"),
         (("RUN", "--clips", "0"), "--clips"),
-        (("RUN", "--aggregate", "sum"), "--aggregate is mean or max, got 'sum'"),
-        (("RUN", "--weight", "1"), "fusing needs the scores of two runs or more"),
+        (("RUN", "--aggregate", "sum"), "'--aggregate': got 'sum', expected mean or max"),
+        (("RUN", "--weight", "1"), "--weight: fusion needs the scores of two or more runs"),
         (("RUN", "RUN", "--weight", "1"), "weights: got 1 for 2 runs"),
-        (("/no/run",), "/no/run: no scores here; `nlnet test RUN` writes them"),
-        ((), "SOURCES"),
+        (("/no/run",), "/no/run: no such file of scores; `nlnet test RUN` writes one"),
+        ((), "missing argument 'source"),
     ],
 )
-def test_bad_input_gets_one_message(arguments, message, tested):
+def test_wrong_input_is_one_message(arguments, message, tested):
     done = nlnet("score", *(tested[0] if a == "RUN" else a for a in arguments))
     assert done.returncode != 0
     assert message.lower() in done.stderr.lower()
@@ -199,4 +199,4 @@ def test_scores_without_labels(tested, color_videos, tmp_path):
     assert nlnet("test", tested[0], "--data", tmp_path / "loose", "--out", tmp_path / "out").returncode == 0
     done = nlnet("score", tmp_path / "out")
     assert done.returncode == 1
-    assert "its videos have no labels, so there is nothing to score" in done.stderr
+    assert "its videos have no labels, so no metric can be computed" in done.stderr

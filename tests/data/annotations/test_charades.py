@@ -1,4 +1,4 @@
-"""Charades, in the lines of the official files."""
+"""The Charades format, on lines as in the official files."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from support.trees import touch, write
 
 from nlnet.data.annotations.charades import actions
 from nlnet.data.annotations.read import read_videos
+from nlnet.errors import AnnotationError
 
 HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
 TRAIN = (
@@ -62,18 +63,19 @@ def test_any_actions(triplets: list[tuple[int, float, float]]) -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("c001 1.00", "x.csv:2: expected actions `c092 11.90 21.20;…`, got 'c001 1.00'"),
+        ("c001 1.00", "x.csv:2: expected actions `c092 11.90 21.20;…` .*, got 'c001 1.00'"),
         ("c001 1.00 2.00;c009 1.00 2.00", "x.csv:2: 'c009' is not one of the 3 action classes"),
     ],
 )
 def test_actions_with_mistakes(field: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AnnotationError, match=message):
         actions(field, {"c000": 0, "c001": 1, "c002": 2}, "x.csv:2")
 
 
 def test_no_class_names(source: Path) -> None:
     (source.parent / "Charades_v1_classes.txt").unlink()
     with pytest.raises(
-        ValueError, match="expected Charades_v1_classes.txt beside it; or give that file as data.classes"
+        AnnotationError,
+        match="expected Charades_v1_classes.txt in the same folder; or give that file as data.classes",
     ):
         read_videos(source)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from support.trees import write
 
-from nlnet.data.annotations.class_names import class_number, near, read_classes
+from nlnet.data.annotations.class_names import class_hint, class_number, read_classes
+from nlnet.errors import AnnotationError
 
 
 @pytest.mark.parametrize(
@@ -18,9 +19,7 @@ from nlnet.data.annotations.class_names import class_number, near, read_classes
         ("Charades_v1_classes.txt", "c000 Holding some clothes\nc001 Putting clothes somewhere\n", ("c000 Holding some clothes", "c001 Putting clothes somewhere")),
     ],
 )  # fmt: skip
-def test_the_files_that_class_names_come_in(
-    name: str, text: str, expected: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_every_kind_of_class_file(name: str, text: str, expected: tuple[str, ...], tmp_path: Path) -> None:
     assert read_classes(str(write(tmp_path / name, text))) == expected
 
 
@@ -29,30 +28,30 @@ def test_the_files_that_class_names_come_in(
     [
         ("c.json", '{"a": 0, "b": 2}', "expected classes numbered 0, 1, 2, … without a gap, got \\[0, 2\\]"),
         ("c.json", '{"a": 1, "b": 2}', "expected class numbers from 0, got numbers from 1"),
-        ("c.json", '["a", "b"]', "expected {name: number}, got "),
-        ("c.json", '{"a": "x"}', "expected {name: number}, got "),
-        ("c.json", "[" * 100_000, "c.json: lists in lists without end"),
+        ("c.json", '["a", "b"]', "expected a JSON object {name: number}, got "),
+        ("c.json", '{"a": "x"}', "expected a JSON object {name: number}, got "),
+        ("c.json", "[" * 100_000, "c.json: JSON nested too deeply"),
         ("c.json", '{"a": 0,\n', "c.json:2: not JSON"),
         ("c.txt", "2 a\n3 b\n", "without a gap, got \\[2, 3\\]"),
         ("c.txt", "1 a\n1 b\n", "without a gap, got \\[1, 1\\]"),
         ("c.txt", "\n", "without a gap, got \\[\\]"),
-        ("c.txt", "a\nb\na\n", "given once each, got 'a' more than once"),
+        ("c.txt", "a\nb\na\n", "every class name must occur once, got 'a' more than once"),
     ],
 )
 def test_class_files_with_mistakes(name: str, text: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AnnotationError, match=message):
         read_classes(write(tmp_path / name, text))
 
 
 def test_no_class_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="gone.txt does not exist; expected a file of class names"):
+    with pytest.raises(AnnotationError, match="gone.txt does not exist; expected a file of class names"):
         read_classes(tmp_path / "gone.txt")
 
 
 def test_the_number_of_a_name() -> None:
     assert class_number("b", {"a": 0, "b": 1}, "x.txt:1") == 1
     with pytest.raises(
-        ValueError, match="x.txt:1: 'running' is not one of the 1 classes; did you mean 'runing'"
+        AnnotationError, match="x.txt:1: 'running' is not one of the 1 classes; did you mean 'runing'"
     ):
         class_number("running", {"runing": 0}, "x.txt:1")
-    assert near("zzz", "abcdef") == " (a, b, c, d, e, …)"
+    assert class_hint("zzz", "abcdef") == " (a, b, c, d, e, …)"

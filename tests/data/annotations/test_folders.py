@@ -5,6 +5,7 @@ from support.trees import touch
 
 from nlnet.data.annotations.read import read_videos
 from nlnet.data.video_list import VideoItem
+from nlnet.errors import AnnotationError
 
 
 def labels(path: Path, **options: object) -> list[object]:
@@ -26,7 +27,7 @@ def test_class_folders_in_alphabetical_order(tmp_path: Path) -> None:
     )
 
 
-def test_given_classes_set_the_order_and_may_be_absent(tmp_path: Path) -> None:
+def test_given_classes_set_the_order_and_may_have_no_videos(tmp_path: Path) -> None:
     touch(tmp_path, "run/a.mp4", "jump/b.mp4")
     (tmp_path / "swim").mkdir()
     videos = read_videos(str(tmp_path), classes=["swim", "run", "jump"])
@@ -51,22 +52,22 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
         (["run/a.mp4", "loose.mp4"], r"both class folders and 1 videos beside them \(loose.mp4"),
         (
             ["run/a.mp4", "jump/notes.txt"],
-            r"no videos in class folder jump \(1 of 2\); remove it, or give the classes",
+            r"no videos in class folder jump \(1 of 2 class folders\); remove it, or give the class names",
         ),
         (
             ["run/1.jpg", "run/v1/1.jpg"],
-            r"images in class folders and deeper \(.*run/v1/1.jpg, …\).*data.format=frames takes every folder",
+            r"images both in class folders and deeper \(.*run/v1/1.jpg, …\).*data.format=frames reads every folder",
         ),
     ],
 )
-def test_folders_that_are_no_data_set(files: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_folders_with_mistakes(files: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=message):
         read_videos(touch(tmp_path, *files))
 
 
 def test_a_folder_that_is_no_class(tmp_path: Path) -> None:
     touch(tmp_path, "runing/a.mp4")
-    with pytest.raises(ValueError, match="runing is not one of the 2 classes; did you mean 'running'"):
+    with pytest.raises(AnnotationError, match="runing is not one of the 2 classes; did you mean 'running'"):
         read_videos(tmp_path, classes=("running", "jump"))
 
 
@@ -79,7 +80,7 @@ def test_folders_of_frames_in_class_folders(tmp_path: Path) -> None:
     assert read_videos(tmp_path, format="frames") == videos
 
 
-def test_format_frames_takes_what_would_be_still_images(tmp_path: Path) -> None:
+def test_format_frames_reads_images_as_videos(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.jpg")
     assert labels(tmp_path) == [0, 0, 1]
     videos = read_videos(tmp_path, format="frames")
@@ -96,11 +97,11 @@ def test_format_frames_takes_what_would_be_still_images(tmp_path: Path) -> None:
         (["a/1.mp4"], "holds no video"),
         (
             ["a/1.jpg", "a/b/1.jpg"],
-            "/a holds images and so does .*/a/b in it; a folder of frames holds nothing else",
+            "/a holds images, and so does .*/a/b inside it; a folder of frames must not contain another",
         ),
         (["a/1.jpg", "b/v/1.jpg"], r"both class folders and 1 videos beside them \(a, …\)"),
     ],
 )
 def test_folders_of_frames_with_mistakes(files: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AnnotationError, match=message):
         read_videos(touch(tmp_path, *files), format="frames")

@@ -1,4 +1,4 @@
-"""Kinetics, in the lines of the official files."""
+"""The Kinetics format, on lines as in the official files."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 from support.trees import touch, write
 
 from nlnet.data.annotations.read import read_videos
+from nlnet.errors import AnnotationError
 
 K400 = """label,youtube_id,time_start,time_end,split,is_cc
 abseiling,0wR5jVB-WPk,417,427,val,0
@@ -39,7 +40,7 @@ def test_classes_of_the_training_list_number_the_validation_list(tmp_path: Path)
     source = write(touch(tmp_path, *NAMES) / "val.csv", K400)
     videos = read_videos(source, classes=("yoga", *CLASSES[::-1]))
     assert [item.label for item in videos.items] == [3, 2, 1]
-    with pytest.raises(ValueError, match="val.csv:3: 'air drumming' is not one of the 1 classes"):
+    with pytest.raises(AnnotationError, match="val.csv:3: 'air drumming' is not one of the 1 classes"):
         read_videos(source, classes=("abseiling",))
 
 
@@ -51,10 +52,10 @@ def test_test_files_of_600_and_700_have_no_labels(tmp_path: Path) -> None:
     assert videos.classes == ()
 
 
-def test_what_is_missing_is_counted_named_and_left_out_on_demand(tmp_path: Path) -> None:
+def test_missing_videos_are_an_error_or_left_out(tmp_path: Path) -> None:
     source = write(touch(tmp_path, NAMES[1]) / "val.csv", K400)
     with pytest.raises(
-        ValueError, match=r"val.csv:2: 2 of 3 videos do not exist: .*0wR5jVB-WPk_000417_000427.mp4 \(val"
+        AnnotationError, match=r"val.csv:2: 2 of 3 videos do not exist: .*0wR5jVB-WPk_000417_000427.mp4 \(val"
     ):
         read_videos(source)
     videos = read_videos(source, missing="leave_out")
@@ -71,9 +72,9 @@ def test_what_is_missing_is_counted_named_and_left_out_on_demand(tmp_path: Path)
             "val.csv:5: expected a youtube_id and whole seconds .*, got 'abc', '1.5', '11'",
         ),
         ("yoga,,1,11,val,0", "val.csv:5: expected a youtube_id"),
-        (",abc,1,11,val,0", "val.csv:5: the label is empty, and other lines have one"),
+        (",abc,1,11,val,0", "val.csv:5: the label is empty, but other lines have one"),
     ],
 )
 def test_lines_with_mistakes(line: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AnnotationError, match=message):
         read_videos(write(touch(tmp_path, *NAMES) / "val.csv", K400 + line + "\n"))

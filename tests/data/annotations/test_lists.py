@@ -8,6 +8,7 @@ from support.trees import touch, write
 from nlnet.data.annotations.lists import _lines, _parse, read_list
 from nlnet.data.annotations.read import read_videos
 from nlnet.data.video_list import VideoItem
+from nlnet.errors import AnnotationError
 
 
 def listed(folder: Path, text: str, name: str = "train.txt") -> Path:
@@ -79,8 +80,8 @@ def test_a_name_may_begin_with_a_hash(tmp_path: Path) -> None:
         listed(tmp_path, "# 2.mp4 0\n#1.mp4 1\n#3/4.mp4 0\n#dir 0\n# a.mp4 0\n#\n## x\n#\tb.mp4 1\n")
     )
     assert [item.path.name for item in videos.items] == ["# 2.mp4", "#1.mp4", "4.mp4", "#dir"]
-    # one that the disk lacks is told, not passed over
-    with pytest.raises(ValueError, match=r"train.txt:2: 1 of 2 videos do not exist: .*#gone.mp4"):
+    # a missing one is an error, not a comment
+    with pytest.raises(AnnotationError, match=r"train.txt:2: 1 of 2 videos do not exist: .*#gone.mp4"):
         read_videos(listed(tmp_path, "a.mp4 0\n#gone.mp4 0\n"))
 
 
@@ -118,7 +119,7 @@ def test_any_path_with_white_space_survives(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# nothing\n\n", "train.txt names no video; expected lines `path label`"),
+        ("# nothing\n\n", "train.txt lists no video; expected lines `path label`"),
         ("a.mp4 0\nb.mp4\n", r"train.txt:2: expected `path label` separated by white space.*got 'b.mp4'"),
         (
             "a.mp4 0\nb.mp4,1\n",
@@ -127,41 +128,42 @@ def test_any_path_with_white_space_survives(
         ("a.mp4\t0\n\nb.mp4\t\n", "train.txt:3: expected `path label`"),
         (
             "a.mp4 0\nb.mp4 yoga\n",
-            r"all numbers or all names, got '0' on line 1 and 'yoga' on line 2; is line 2 a header",
+            r"must be all numbers or all names, got '0' on line 1 and 'yoga' on line 2; is line 2 a header",
         ),
-        ("a.mp4 -1\nb.mp4 0\n", "train.txt:1: class numbers go from 0 to 0, got -1"),
-        ("a.mp4 0\n# x\na.mp4 0\n", "train.txt:3: a.mp4 is already on train.txt:1; remove one"),
+        ("a.mp4 -1\nb.mp4 0\n", "train.txt:1: class numbers must be from 0 to 0, got -1"),
+        ("a.mp4 0\n# x\na.mp4 0\n", "train.txt:3: a.mp4 is already listed at train.txt:1; remove one"),
         (
             "a.mp4 0\nc.mp4 0\nd.mp4 0\ne.mp4 0\nf.mp4 0\n",
             r"train.txt:2: 4 of 5 videos do not exist: .*c.mp4 \(train.txt:2\), .*d.mp4 \(train.txt:3\), "
-            r".*e.mp4 \(train.txt:4\), …; they were looked for in .*, give another root .*missing=leave_out to go on",
+            r".*e.mp4 \(train.txt:4\), …; they were searched for in .*, give another root .*missing=leave_out to continue",
         ),
     ],
 )
 def test_lists_with_mistakes(text: str, message: str, tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "b.mp4")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AnnotationError, match=message):
         read_videos(listed(tmp_path, text))
 
 
 def test_labels_that_the_classes_do_not_have(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "b.mp4")
     with pytest.raises(
-        ValueError, match="train.txt:2: class numbers go from 0 to 1, got 2; are the labels numbered from 1"
+        AnnotationError,
+        match="train.txt:2: class numbers must be from 0 to 1, got 2; are the labels numbered from 1",
     ):
         read_videos(listed(tmp_path, "a.mp4 1\nb.mp4 2"), classes=["x", "y"])
     with pytest.raises(
-        ValueError, match="train.txt:1: 'yogga' is not one of the 2 classes; did you mean 'yoga'"
+        AnnotationError, match="train.txt:1: 'yogga' is not one of the 2 classes; did you mean 'yoga'"
     ):
         read_videos(listed(tmp_path, "a.mp4 yogga\nb.mp4 yoga"), classes=["run", "yoga"])
-    with pytest.raises(ValueError, match=r"'zzz' is not one of the 6 classes \(a, b, c, d, e, …\)"):
+    with pytest.raises(AnnotationError, match=r"'zzz' is not one of the 6 classes \(a, b, c, d, e, …\)"):
         read_videos(listed(tmp_path, "a.mp4 zzz"), classes=list("abcdef"))
 
 
 def test_a_list_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     path.write_bytes(b"\xff\xfe\x00clip")
-    with pytest.raises(ValueError, match="train.txt is not UTF-8 text"):
+    with pytest.raises(AnnotationError, match="train.txt is not UTF-8 text"):
         read_videos(path)
 
 
@@ -185,11 +187,11 @@ def test_several_labels_on_a_line(text: str, tmp_path: Path) -> None:
     assert videos.classes == ("0", "1", "2", "3")
 
 
-def test_one_label_a_line_is_multilabel_only_where_that_is_said(tmp_path: Path) -> None:
+def test_one_label_a_line_is_multilabel_only_by_option(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "b.mp4", "c/1.jpg", "d/1.jpg")
     assert labels(listed(tmp_path, "a.mp4 1\nb.mp4 0\n")) == [1, 0]
     assert labels(listed(tmp_path, "a.mp4 1\nb.mp4 0\n"), format="multilabel") == [(1,), (0,)]
-    # then a video without any class may be named too, and folders of frames
+    # then videos without any class are allowed, and folders of frames
     assert labels(listed(tmp_path, "a.mp4\nb.mp4 0,2\n"), format="multilabel") == [(), (0, 2)]
     assert labels(listed(tmp_path, "c 0 2\nd\n"), format="multilabel") == [(0, 2), ()]
     assert labels(listed(tmp_path, "a.mp4\nb.mp4\n"), format="multilabel", classes=["x"]) == [(), ()]
@@ -211,7 +213,7 @@ def test_one_label_a_line_is_multilabel_only_where_that_is_said(tmp_path: Path) 
         (
             "a.mp4 0 2\nb.mp4 1\n",
             {"classes": ["x", "y"]},
-            "train.txt:1: class numbers go from 0 to 1, got 2$",
+            "train.txt:1: class numbers must be from 0 to 1, got 2$",
         ),
         (
             "a.mp4 1 2\nb.mp4 1\n",
@@ -224,7 +226,7 @@ def test_several_labels_with_mistakes(
     text: str, options: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     touch(tmp_path, "a.mp4", "b.mp4")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AnnotationError, match=message):
         read_videos(listed(tmp_path, text), **options)  # type: ignore[arg-type]
 
 
@@ -244,7 +246,7 @@ def test_frame_folders_with_their_numbers_of_frames(tmp_path: Path) -> None:
     assert labels(listed(tmp_path, "some/dir-1 163 1\n"), format="multilabel") == [(1,)]
 
 
-def test_a_folder_of_frames_may_stand_where_a_video_does(tmp_path: Path) -> None:
+def test_a_folder_of_frames_in_place_of_a_video(tmp_path: Path) -> None:
     touch(tmp_path, "dir/1.jpg", "a.mp4")
     videos = read_videos(listed(tmp_path, "dir yoga\na.mp4 run\n"))
     assert videos.items == (VideoItem(tmp_path / "dir", 1), VideoItem(tmp_path / "a.mp4", 0))

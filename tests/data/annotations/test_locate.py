@@ -7,6 +7,7 @@ import pytest
 from support.trees import touch
 
 from nlnet.data.annotations.locate import locate
+from nlnet.errors import AnnotationError
 
 
 def test_files_and_frame_folders_anywhere_below_the_root(tmp_path: Path) -> None:
@@ -17,21 +18,21 @@ def test_files_and_frame_folders_anywhere_below_the_root(tmp_path: Path) -> None
     assert found == {
         "a": tmp_path / "a.mp4",
         "b": tmp_path / "x/b.WEBM",
-        "c": tmp_path / "x/y/c",  # a wanted folder is a folder of frames, and nothing in it is looked at
+        "c": tmp_path / "x/y/c",  # a wanted folder is a folder of frames, which is not searched
         "d": tmp_path / "d.mkv",
         "e.f": tmp_path / "e.f.avi",
     }
 
 
-def test_of_two_finds_the_one_in_the_folder_of_its_class(tmp_path: Path) -> None:
+def test_of_two_files_the_one_in_the_folder_of_its_class_wins(tmp_path: Path) -> None:
     touch(tmp_path, "air_drumming/a.mp4", "old/a.mp4")
     assert locate(tmp_path, {"a": "air drumming"}, suffix=".mp4") == {"a": tmp_path / "air_drumming/a.mp4"}
     assert locate(tmp_path, {"a": "old"}, suffix=".mp4") == {"a": tmp_path / "old/a.mp4"}
     with pytest.raises(
-        ValueError, match=r"a is there more than once, .*a.mp4 and .*a.mp4; give a root that holds each"
+        AnnotationError, match=r"a was found more than once, .*a.mp4 and .*a.mp4; give a root that holds each"
     ):
         locate(tmp_path, {"a": "yoga"}, suffix=".mp4")
-    with pytest.raises(ValueError, match="a is there more than once"):
+    with pytest.raises(AnnotationError, match="a was found more than once"):
         locate(tmp_path, {"a": None}, suffix=".mp4")
 
 
@@ -46,13 +47,13 @@ def test_links_that_lead_back_up(tmp_path: Path) -> None:
 
 
 def test_no_root(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="gone is no folder; expected the root of the videos"):
+    with pytest.raises(AnnotationError, match="gone is not a folder; expected the root folder of the videos"):
         locate(tmp_path / "gone", {"a": None}, suffix=".mp4")
 
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
-    """How many entries of each folder are read inside, by the folder's path."""
+    """Counts, by folder, the entries that are read inside the context."""
     read: dict[str, int] = {}
     scandir = os.scandir
 
@@ -83,10 +84,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
         yield read
 
 
-def test_what_lies_in_the_root_is_found_without_looking_further(
+def test_videos_in_the_root_are_found_without_searching_below(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Charades: ten thousand folders of frames in one folder, and lists that name some of them."""
+    """As with Charades: ten thousand folders of frames in one folder, and lists that name some of them."""
     touch(
         tmp_path, *(f"{name}/{name}-{k:06d}.jpg" for name in ("A", "B", "C") for k in range(1, 41)), "D.mp4"
     )
@@ -97,11 +98,11 @@ def test_what_lies_in_the_root_is_found_without_looking_further(
     with counted(monkeypatch) as read:
         found = locate(tmp_path, {"A": None, "gone": None}, suffix=".mp4")
     assert found == {"A": tmp_path / "A", "gone": tmp_path / "gone.mp4"}
-    # the others' frames are not read to their end
+    # the entries of the other folders of frames are not all read
     assert read == {str(tmp_path): 4, str(tmp_path / "B"): 16, str(tmp_path / "C"): 16}
 
 
-def test_pictures_beside_videos_hide_nothing(tmp_path: Path) -> None:
+def test_thumbnails_beside_videos(tmp_path: Path) -> None:
     names = [f"v_{k:02d}" for k in range(30)]
     touch(tmp_path, *(f"yoga/{name}.jpg" for name in names), *(f"yoga/{name}.avi" for name in names))
     touch(tmp_path, "a.jpg", *(f"{k}.png" for k in range(30)))

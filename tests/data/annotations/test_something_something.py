@@ -1,4 +1,4 @@
-"""Something-Something V2, in the official layout of both releases."""
+"""The Something-Something V2 format, in the official layout of both releases."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 from support.trees import touch, write
 
 from nlnet.data.annotations.read import read_videos
+from nlnet.errors import AnnotationError
 
 LABELS = {"Approaching something with your camera": "0", "Holding something next to something": "1", "Putting something similar to other things that are already on the table": "2"}  # fmt: skip
 TRAIN = [
@@ -50,11 +51,11 @@ def test_the_test_list_and_its_answers(tmp_path: Path) -> None:
         ('{"id": 3}', "expected a list of .*, got dict"),
         ('[{"id": "1"}, {"video": "2"}]', "entry 2 is .*'video': '2'.*; expected a list of"),
         ('[{"id": "1", "template": ["Holding"]}]', "entry 1 has the template .*Holding.*; expected text"),
-        ("[" * 100_000, "x.json: lists in lists without end; expected a list of"),
+        ("[" * 100_000, "x.json: JSON nested too deeply; expected a list of"),
         ('["1"]', "entry 1 is '1'; expected a list of"),
         (
             '[{"id": "1", "template": "Holding [something]"}, {"id": "2"}]',
-            "entry 2 has no template, and others have one",
+            "entry 2 has no template, but others have one",
         ),
         (
             '[{"id": "1", "template": "Holding [some] next to [some]"}]',
@@ -64,18 +65,19 @@ def test_the_test_list_and_its_answers(tmp_path: Path) -> None:
 )
 def test_mistakes(text: str, message: str, tmp_path: Path) -> None:
     write(tmp_path / "labels.json", json.dumps(LABELS))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AnnotationError, match=message):
         read_videos(write(tmp_path / "x.json", text))
 
 
 def test_mistakes_beside_the_list(tmp_path: Path) -> None:
     source = write(tmp_path / "train.json", json.dumps(TRAIN))
     with pytest.raises(
-        ValueError, match="expected one labels.json beside it, got 0; give the class names as data.classes"
+        AnnotationError,
+        match="expected one labels.json in the same folder, got 0; or give the class names as data.classes",
     ):
         read_videos(source)
     answers = write(tmp_path / "test-answers.csv", "3;Holding something\n1420,Approaching\n")
     with pytest.raises(
-        ValueError, match="test-answers.csv: entry 2: expected `id;class`, got '1420,Approaching'"
+        AnnotationError, match="test-answers.csv: entry 2: expected `id;class`, got '1420,Approaching'"
     ):
         read_videos(answers)

@@ -1,4 +1,4 @@
-"""UCF101 and HMDB51, in the lines of the official split files."""
+"""The formats of UCF101 and HMDB51, on lines as in the official split files."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 from support.trees import touch, write
 
 from nlnet.data.annotations.read import read_videos
+from nlnet.errors import AnnotationError
 
 CLASS_IND = "1 ApplyEyeMakeup\r\n2 ApplyLipstick\r\n3 Archery\r\n"
 TRAIN = "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\r\nArchery/v_Archery_g25_c07.avi 3\r\n"
@@ -26,7 +27,7 @@ def test_ucf101_numbers_from_one_become_numbers_from_zero(ucf101: Path, tmp_path
     assert [item.label for item in train.items] == [0, 2]
     assert train.classes == ("ApplyEyeMakeup", "ApplyLipstick", "Archery")
     assert train.items[1].path == tmp_path / "UCF-101/Archery/v_Archery_g25_c07.avi"
-    # the test list has no numbers: the folder says the class
+    # the test list has no numbers: the folder is the class
     test = read_videos(ucf101 / "testlist01.txt", root=tmp_path / "UCF-101", classes=train.classes)
     assert [item.label for item in test.items] == [1, 0]
 
@@ -43,9 +44,18 @@ def test_ucf101_in_one_folder_and_re_encoded(ucf101: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("Archery/v_x.avi 2", "trainlist01.txt:1: classInd.txt does not have 'Archery' as number 2"),
-        ("Archery/v_x.avi 0", "trainlist01.txt:1: classInd.txt does not have 'Archery' as number 0"),
-        ("Archery/v_x.avi 4", "trainlist01.txt:1: classInd.txt does not have 'Archery' as number 4"),
+        (
+            "Archery/v_x.avi 2",
+            "trainlist01.txt:1: class 'Archery' does not have the number 2 in classInd.txt",
+        ),
+        (
+            "Archery/v_x.avi 0",
+            "trainlist01.txt:1: class 'Archery' does not have the number 0 in classInd.txt",
+        ),
+        (
+            "Archery/v_x.avi 4",
+            "trainlist01.txt:1: class 'Archery' does not have the number 4 in classInd.txt",
+        ),
         (
             "v_x.avi 2",
             "trainlist01.txt:1: expected `Class/video.avi 1` or `Class/video.avi`, got 'v_x.avi 2'",
@@ -54,14 +64,15 @@ def test_ucf101_in_one_folder_and_re_encoded(ucf101: Path, tmp_path: Path) -> No
     ],
 )
 def test_ucf101_mistakes(line: str, message: str, ucf101: Path) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AnnotationError, match=message):
         read_videos(write(ucf101 / "trainlist01.txt", line + "\n"))
 
 
 def test_ucf101_without_its_class_file(ucf101: Path) -> None:
     (ucf101 / "classInd.txt").unlink()
     with pytest.raises(
-        ValueError, match="is a UCF101 list, numbered from 1, and needs classInd.txt beside it"
+        AnnotationError,
+        match="is a UCF101 list with class numbers from 1, and needs classInd.txt in the same folder",
     ):
         read_videos(ucf101 / "trainlist01.txt")
 
@@ -99,15 +110,18 @@ def test_hmdb51_parts(hmdb51: Path, tmp_path: Path) -> None:
 
 
 def test_hmdb51_mistakes(hmdb51: Path) -> None:
-    with pytest.raises(ValueError, match="expected a part of HMDB51 such as .*/train1"):
+    with pytest.raises(
+        AnnotationError,
+        match="expected the folder of the HMDB51 splits with a part of a split, such as .*/train1",
+    ):
         read_videos(hmdb51, format="hmdb51")
-    with pytest.raises(ValueError, match="holds no files CLASS_test_split3.txt"):
+    with pytest.raises(AnnotationError, match="holds no files CLASS_test_split3.txt"):
         read_videos(hmdb51 / "train3", format="hmdb51")
-    with pytest.raises(ValueError, match=r"2 of 2 videos do not exist: .*\(pick_test_split1.txt:1\)"):
+    with pytest.raises(AnnotationError, match=r"2 of 2 videos do not exist: .*\(pick_test_split1.txt:1\)"):
         read_videos(hmdb51 / "train1")
     for line in ("a.avi 3", "a.avi", "1"):
         write(hmdb51 / "wave_test_split1.txt", WAVE + line + "\n")
         with pytest.raises(
-            ValueError, match="wave_test_split1.txt:4: expected `video.avi` and 0, 1 or 2, got"
+            AnnotationError, match="wave_test_split1.txt:4: expected `video.avi` and 0, 1 or 2, got"
         ):
             read_videos(hmdb51 / "train1")

@@ -1,4 +1,4 @@
-"""The diagnostic as files: the clips that were meant, whole or not at all, and no leak in the pixels."""
+"""The diagnostic as files: the right clips, an atomic write, and no shortcut to the label in the pixels."""
 
 import json
 
@@ -9,9 +9,10 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 from nlnet.data import Video, read_videos
-from nlnet.data.diagnostic.bounds import additive_bound, blind_rate
-from nlnet.data.diagnostic.files import cut, write_dataset
+from nlnet.data.diagnostic.bounds import additive_bound, single_item_bound
+from nlnet.data.diagnostic.files import cut_into_chunks, write_dataset
 from nlnet.data.diagnostic.task import STILL_CLASSES, DiagnosticSpec, make_clip, make_still
+from nlnet.errors import NlnetError
 
 SPEC = DiagnosticSpec(height=36, width=36, frames=18, tile=14, visible=4)
 COUNTS = {"train": 30, "val": 10, "test": 10, "stills": 22}
@@ -33,7 +34,7 @@ def test_the_files_are_an_ordinary_data_set(written):
 
 
 def test_decoded_frames_are_the_clips(written):
-    """H.264 loses some of the noise, not the items."""
+    """Decoded frames equal the clips up to noise: H.264 keeps the items."""
     for path in sorted((written / "test").glob("*/*.mp4")):
         clip = make_clip(SPEC, "test", int(path.stem))
         assert path.parent.name == str(clip.label)
@@ -68,12 +69,12 @@ def test_the_same_data_set_is_left_alone_and_another_is_not_overwritten(written,
     stamp = (written / "dataset.json").stat().st_mtime_ns
     write_dataset(SPEC, written, COUNTS)
     assert (written / "dataset.json").stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match=r"another diagnostic data set is there \(its counts differ\)"):
+    with pytest.raises(NlnetError, match=r"holds another diagnostic data set \(different counts\)"):
         write_dataset(SPEC, written, COUNTS | {"val": 11})
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError, match="something else is there"):
+    with pytest.raises(NlnetError, match="mine exists and is not a diagnostic data set; choose another"):
         write_dataset(SPEC, tmp_path / "mine", COUNTS)
-    with pytest.raises(ValueError, match=r"counts: got \['tset'\]"):
+    with pytest.raises(NlnetError, match=r"counts: unknown tset; expected train"):
         write_dataset(SPEC, tmp_path / "x", {"tset": 1})
 
 
@@ -87,21 +88,21 @@ def test_a_failure_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_pieces_cover_every_file_once():
-    pieces = list(cut({"train": 250, "stills": 101}))
-    assert sum(p.last - p.first for p in pieces) == 250 + 101 + 11
-    assert [(p.first, p.last) for p in pieces if not p.still] == [(0, 100), (100, 200), (200, 250)]
+def test_chunks_cover_every_file_once():
+    chunks = list(cut_into_chunks({"train": 250, "stills": 101}))
+    assert sum(p.last - p.first for p in chunks) == 250 + 101 + 11
+    assert [(p.first, p.last) for p in chunks if not p.still] == [(0, 100), (100, 200), (200, 250)]
 
 
-def test_the_facts_are_recorded(written):
+def test_the_description_is_recorded(written):
     facts = json.loads((written / "dataset.json").read_text())
     assert facts["spec"]["tile"] == 14
     assert facts["counts"] == COUNTS
 
 
-@pytest.mark.parametrize("view", ["one frame", "mean of frames", "bag of places"])
-def test_pixels_without_relations_stay_below_the_stated_rate(view):
-    """Linear classifiers on a frame, on the mean frame, and on a bag of local features, on held-out handwritings."""
+@pytest.mark.parametrize("view", ["one frame", "mean of frames", "bag of pixels"])
+def test_classifiers_without_relations_stay_below_the_bounds(view):
+    """Linear classifiers on a frame, on the mean frame, and on a bag of local features, on held-out digit images."""
     clips = {
         split: [make_clip(SPEC, split, i) for i in range(n)] for split, n in (("train", 400), ("test", 200))
     }
@@ -121,24 +122,24 @@ def test_pixels_without_relations_stay_below_the_stated_rate(view):
     shrink = PCA(40, random_state=0).fit(x["train"])
     fit = LogisticRegression(max_iter=300).fit(shrink.transform(x["train"]) / 100, y["train"])
     rate = fit.score(shrink.transform(x["test"]) / 100, y["test"])
-    bound = blind_rate() if view == "one frame" else additive_bound()
+    bound = single_item_bound() if view == "one frame" else additive_bound()
     assert rate <= bound + 3 * (bound * (1 - bound) / 200) ** 0.5
 
 
-def test_an_oracle_that_relates_is_always_right():
+def test_an_oracle_that_relates_items_is_always_right():
     for i in range(50):
         red, green, cue = make_clip(SPEC, "test", i).items
         assert make_clip(SPEC, "test", i).label == (red if cue.color == "red" else green).digit
 
 
 @pytest.mark.parametrize("task", ["space", "time", "spacetime"])
-def test_every_task_can_be_written_as_it_is_offered(task, tmp_path):
+def test_every_task_can_be_written(task, tmp_path):
     write_dataset(DiagnosticSpec(task=task), tmp_path / "data", {"train": 10, "stills": 22})
     assert len(read_videos(tmp_path / "data" / "train").items) == 10
 
 
-def test_a_data_set_of_a_version_without_a_field_is_known_again(written):
-    """What it left out had the default's meaning."""
+def test_a_data_set_of_a_version_without_a_field_is_recognised(written):
+    """A missing field means its default."""
     path = written / "dataset.json"
     text = path.read_text()
     facts = json.loads(text)
@@ -149,7 +150,7 @@ def test_a_data_set_of_a_version_without_a_field_is_known_again(written):
         assert json.loads(path.read_text()) == facts, "left alone"
         facts["spec"]["noise"] = 0.5
         path.write_text(json.dumps(facts))
-        with pytest.raises(ValueError, match="its spec differ"):
+        with pytest.raises(NlnetError, match="different spec"):
             write_dataset(SPEC, written, COUNTS)
     finally:
         path.write_text(text)

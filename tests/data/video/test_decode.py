@@ -14,7 +14,7 @@ from support.videos import (
     copy_packets,
     keyframes,
     number_of,
-    picture,
+    numbered_frame,
     write_packed_avi,
     write_video,
 )
@@ -22,7 +22,7 @@ from support.videos import (
 from nlnet.data.video.decode import Video
 from nlnet.data.video.packets import VideoError, as_fraction
 
-HELD, SOUGHT = 1 << 20, 0  # hold_bytes: all packets in memory, or every jump a seek in the file
+HELD, SOUGHT = 1 << 20, 0  # hold_bytes: all packets in memory, or a seek in the file for every jump
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=24:min-keyint=24:scenecut=0:bframes=3:b-adapt=0"}
 IRREGULAR_MS = np.cumsum(np.random.default_rng(0).integers(1, 90, 60)).tolist()
 
@@ -34,14 +34,14 @@ def video(name: str, count: int, **options: object) -> Maker:
 
 
 def edited(folder: Path) -> Path:
-    """Five frames lie before time zero: the muxer writes an edit list that hides them."""
+    """A file with five frames before time zero, which the muxer hides by an edit list."""
     return copy_packets(
         write_video(folder / "whole.mp4", 60, options={"g": "12"}), folder / "cut.mp4", shift=-5 * 512
     )
 
 
 def headless(kind: str, options: dict[str, str], suffix: str) -> Maker:
-    """Begins at an open-GOP keyframe: the frames stored after it but shown before it cannot be decoded."""
+    """A file that begins at an open-GOP keyframe: frames stored after it but shown before it cannot be decoded."""
 
     def make(folder: Path) -> Path:
         whole = write_video(folder / f"whole{suffix}", 70, codec=kind, options=options)
@@ -51,8 +51,8 @@ def headless(kind: str, options: dict[str, str], suffix: str) -> Maker:
     return make
 
 
-def beheaded_stream(folder: Path) -> Path:
-    """A broadcast recorded from the middle on: five packets are gone, the first keyframe among them."""
+def truncated_stream(folder: Path) -> Path:
+    """A broadcast recorded from the middle on: five packets are missing, the first keyframe among them."""
     whole = write_video(folder / "whole.ts", 70, options=OPEN_GOP, container="mpegts")
     return copy_packets(whole, folder / "joined.ts", keep=lambda k: k >= 5, container="mpegts")
 
@@ -61,7 +61,7 @@ X265 = {"x265-params": "keyint=24:min-keyint=24:scenecut=0:log-level=none:open-g
 
 # name → (how the file is made, the numbers that its frames carry)
 FILES: dict[str, tuple[Maker, range]] = {
-    "x264 as it comes": (video("a.mp4", 60), range(60)),
+    "x264 defaults": (video("a.mp4", 60), range(60)),
     "keyframe every 30": (video("a.mp4", 75, options={"g": "30"}), range(75)),
     "every frame a keyframe": (video("a.avi", 20, codec="mjpeg", pix_fmt="yuvj420p"), range(20)),
     "open GOP": (video("a.mp4", 100, options=OPEN_GOP), range(100)),
@@ -78,7 +78,7 @@ FILES: dict[str, tuple[Maker, range]] = {
     "negative first stamp": (edited, range(5, 60)),
     "headless open GOP": (headless("libx264", OPEN_GOP, ".mkv"), range(24, 70)),
     "headless hevc": (headless("libx265", X265, ".mp4"), range(24, 70)),
-    "joined broadcast": (beheaded_stream, range(24, 70)),
+    "joined broadcast": (truncated_stream, range(24, 70)),
 }
 
 
@@ -96,7 +96,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.mark.parametrize("hold_bytes", [HELD, SOUGHT], ids=["held", "sought"])
 @pytest.mark.parametrize("name", FILES)
-def test_every_frame_is_the_one_asked_for(name: str, hold_bytes: int, made: Callable[[str], Path]) -> None:
+def test_every_frame_is_the_requested_one(name: str, hold_bytes: int, made: Callable[[str], Path]) -> None:
     numbers = FILES[name][1]
     with Video(made(name), hold_bytes=hold_bytes) as opened:
         assert opened.num_frames == len(numbers)
@@ -106,7 +106,7 @@ def test_every_frame_is_the_one_asked_for(name: str, hold_bytes: int, made: Call
         for count in (1, 1, 1, 4, 9):
             indices = [rng.randrange(opened.num_frames) for _ in range(count)]
             frames = opened.frames(indices)
-            assert torch.equal(frames, in_order[indices])  # bit for bit, whatever way led there
+            assert torch.equal(frames, in_order[indices])  # bit for bit, from whatever start point
         backwards = range(opened.num_frames - 1, -1, -7)
         assert torch.equal(opened.frames(backwards), in_order[list(backwards)])
 
@@ -133,7 +133,7 @@ def test_times_are_those_written(made: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize("hold_bytes", [HELD, SOUGHT], ids=["held", "sought"])
-def test_no_more_is_decoded_than_the_way_there(hold_bytes: int, made: Callable[[str], Path]) -> None:
+def test_only_frames_on_the_way_are_decoded(hold_bytes: int, made: Callable[[str], Path]) -> None:
     with Video(made("every frame a keyframe"), hold_bytes=hold_bytes) as opened:
         assert opened.frames_decoded == 0  # opening decodes nothing
         opened.frames([17, 3, 3, 9, 17])
@@ -150,15 +150,15 @@ def test_no_more_is_decoded_than_the_way_there(hold_bytes: int, made: Callable[[
         assert opened.frames_decoded == 75  # no jump back at a keyframe
 
 
-def test_pictures_that_nobody_needs_are_skipped(made: Callable[[str], Path]) -> None:
-    # with three B-frames between P-frames, two in four pictures are no reference for any other
+def test_frames_that_are_not_needed_are_skipped(made: Callable[[str], Path]) -> None:
+    # with three B-frames between P-frames, two in four frames are no reference for any other
     with Video(made("open GOP")) as opened:
         opened.frames([96])
         assert opened.frames_decoded <= 15
 
 
-def test_a_tiny_index_list(made: Callable[[str], Path]) -> None:
-    with Video(made("x264 as it comes")) as opened:
+def test_empty_and_single_indices(made: Callable[[str], Path]) -> None:
+    with Video(made("x264 defaults")) as opened:
         assert opened.frames([]).shape[0] == 0
         assert opened.frames([7]).shape == (1, HEIGHT, WIDTH, 3)
         assert (opened.height, opened.width) == (HEIGHT, WIDTH)
@@ -168,7 +168,7 @@ def test_a_tiny_index_list(made: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("index", [-1, 60])
 def test_a_frame_number_outside_the_video(index: int, made: Callable[[str], Path]) -> None:
     with (
-        Video(made("x264 as it comes")) as opened,
+        Video(made("x264 defaults")) as opened,
         pytest.raises(ValueError, match=f"frames 0 to 59, got {index}"),
     ):
         opened.frames([0, index])
@@ -185,14 +185,14 @@ def test_a_still_image_is_a_video_of_one_frame(name: str, codec: str, pix_fmt: s
         assert opened.num_frames == 1
         frame = opened.frames([0, 0])[1].numpy()
     if codec == "png":
-        assert np.array_equal(frame, picture(0))
+        assert np.array_equal(frame, numbered_frame(0))
     else:
-        assert np.abs(frame.astype(int) - picture(0)).mean() < 10
+        assert np.abs(frame.astype(int) - numbered_frame(0)).mean() < 10
 
 
 @pytest.mark.parametrize(("rotation", "quarter_turns"), [(90, 1), (-90, -1), (180, 2)])
 def test_recorded_rotation_is_applied(rotation: int, quarter_turns: int, tmp_path: Path) -> None:
-    # x264's assembly does not give the same B-frames twice in pictures as small as these
+    # x264's assembly does not give the same B-frames twice in frames as small as these
     path = write_video(tmp_path / "phone.mp4", 3, options={"bf": "0"}, rotation=rotation)
     upright = write_video(tmp_path / "upright.mp4", 3, options={"bf": "0"})
     with Video(path) as turned, Video(upright) as plain:
@@ -208,15 +208,18 @@ def test_recorded_mirroring_is_applied(tmp_path: Path) -> None:
         stream = out.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
         stream.set_display_matrix([-unit, 0, 0, 0, unit, 0, WIDTH * unit, 0, 1 << 30])  # x' = width − x
-        out.mux(stream.encode(av.VideoFrame.from_ndarray(picture(5), format="rgb24")))
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(5), format="rgb24")))
         out.mux(stream.encode(None))
     with Video(path) as opened:
         assert number_of(opened.frames([0])[0].numpy()[:, ::-1]) == 5
 
 
-def test_a_crooked_rotation_is_refused(tmp_path: Path) -> None:
+def test_a_rotation_by_another_angle_is_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 2, rotation=30)
-    with Video(path) as opened, pytest.raises(VideoError, match="no quarter turn; re-encode it upright"):
+    with (
+        Video(path) as opened,
+        pytest.raises(VideoError, match="not a multiple of 90°; re-encode it upright"),
+    ):
         opened.frames([0])
 
 
@@ -301,10 +304,10 @@ def sound(folder: Path) -> bytes:
             ),
             "is cut short or damaged at packet",
         ),
-        ("cut.png", lambda folder: still(folder)[:60], "has no frame that decoding can start from"),
+        ("cut.png", lambda folder: still(folder)[:60], "has no keyframe, so that decoding cannot start"),
     ],
 )
-def test_what_cannot_be_opened_says_why(
+def test_a_file_that_cannot_be_opened_says_why(
     name: str, content: Callable[[Path], bytes], reason: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
@@ -327,7 +330,9 @@ def test_a_missing_file_a_folder_and_a_forbidden_file(
         raise av.error.PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(av, "open", refuse)  # tests may run as root, whom no file refuses
-    with pytest.raises(VideoError, match="permission denied.; give this user the right to read it"):
+    with pytest.raises(
+        VideoError, match="cannot be opened .permission denied.; give your user permission to read it"
+    ):
         Video(tmp_path / "secret.mp4")
 
 
@@ -368,21 +373,21 @@ def test_verify_passes_a_sound_file(made: Callable[[str], Path]) -> None:
         assert opened.frames_decoded == 60
 
 
-def test_a_stream_of_empty_promises(made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    with Video(made("x264 as it comes")) as opened:
-        monkeypatch.setattr(opened, "_run", lambda *_: iter(()))
-        with pytest.raises(VideoError, match=r"frame 3 \(0.12 s\) does not come out of the decoder"):
+def test_a_decoder_that_outputs_nothing(made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    with Video(made("x264 defaults")) as opened:
+        monkeypatch.setattr(opened, "_decode_from", lambda *_: iter(()))
+        with pytest.raises(VideoError, match=r"frame 3 \(0.12 s\) is not output by the decoder"):
             opened.frames([3])
-        later = next(iter(Video._run(opened, (0, 0))))[1]
-        monkeypatch.setattr(opened, "_run", lambda *_: iter([(1 << 40, later)]))
-        with pytest.raises(VideoError, match=r"frame 3 \(0.12 s\) does not come out"):
+        later = next(iter(Video._decode_from(opened, (0, 0))))[1]
+        monkeypatch.setattr(opened, "_decode_from", lambda *_: iter([(1 << 40, later)]))
+        with pytest.raises(VideoError, match=r"frame 3 \(0.12 s\) is not output"):
             opened.frames([3])  # a later frame is no substitute
-    monkeypatch.setattr(Video, "_run", lambda *_: iter(()))
+    monkeypatch.setattr(Video, "_decode_from", lambda *_: iter(()))
     with pytest.raises(VideoError, match="has no frame that can be decoded"):
         Video(made("no time stamps"))
 
 
-def test_an_error_can_leave_a_worker_process() -> None:
+def test_an_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(VideoError("a b.mp4", "is empty", "fetch it")))
     assert str(error) == "a b.mp4: is empty; fetch it"
     assert (error.path, error.reason, error.fix) == (Path("a b.mp4"), "is empty", "fetch it")

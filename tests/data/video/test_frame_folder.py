@@ -1,4 +1,4 @@
-"""Folders of frames as videos. Images are written by FFmpeg; each carries its number (videos.py)."""
+"""Folders of frames as videos. Images are written by FFmpeg; each shows its number (tests/support/videos.py)."""
 
 import shutil
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from support.videos import number_of, picture, write_video
+from support.videos import number_of, numbered_frame, write_video
 
 from nlnet.data.check import check_video
 from nlnet.data.dataset import EvalViews, TrainClips
@@ -21,11 +21,11 @@ from nlnet.data.video_list import VideoItem, VideoList
 
 
 def write_image(path: Path, number: int, size: tuple[int, int] = (48, 64)) -> None:
-    """The made picture of this number as .jpg or .png, encoded by itself."""
+    """Write the frame of this number as a .jpg or .png image."""
     codec, pix_fmt = {".jpg": ("mjpeg", "yuvj420p"), ".png": ("png", "rgb24")}[path.suffix]
     encoder = av.CodecContext.create(codec, "w")
     encoder.height, encoder.width, encoder.pix_fmt, encoder.time_base = *size, pix_fmt, Fraction(1, 25)
-    frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24").reformat(format=pix_fmt)
+    frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size), format="rgb24").reformat(format=pix_fmt)
     path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))
 
 
@@ -38,13 +38,13 @@ def write_frames(folder: Path, count: int, name: str = "img_{:05d}.jpg", start: 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve frames, img_00001.jpg and so on."""
+    """A folder of twelve frames, img_00001.jpg and so on."""
     return write_frames(tmp_path_factory.mktemp("frames") / "clip", 12)
 
 
 @pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may spoil."""
+    """A copy of `original` that a test may damage."""
     return Path(shutil.copytree(original, tmp_path / "clip"))
 
 
@@ -68,10 +68,10 @@ def test_pixels_are_those_of_the_still_image(original: Path, tmp_path: Path) -> 
     with Video(original / "img_00005.jpg") as still:
         assert torch.equal(FrameFolder(original).frames([4]), still.frames([0]))
     write_frames(tmp_path / "png", 2, "{}.png", 0)
-    assert torch.equal(FrameFolder(tmp_path / "png").frames([1])[0], torch.from_numpy(picture(1)))
+    assert torch.equal(FrameFolder(tmp_path / "png").frames([1])[0], torch.from_numpy(numbered_frame(1)))
 
 
-def test_nothing_asked_nothing_decoded(original: Path) -> None:
+def test_no_frames_requested(original: Path) -> None:
     video = FrameFolder(original)
     assert video.frames([]).shape == (0, 0, 0, 3)
     assert video.duration_seconds is None
@@ -81,56 +81,56 @@ def test_nothing_asked_nothing_decoded(original: Path) -> None:
 
 def test_only_the_frames_asked_for_are_decoded(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    picture = FrameFolder._picture
+    read_frame = FrameFolder._read_frame
 
     def counted(self: FrameFolder, index: int) -> np.ndarray:
         decoded.append(index)
-        return picture(self, index)
+        return read_frame(self, index)
 
-    monkeypatch.setattr(FrameFolder, "_picture", counted)
+    monkeypatch.setattr(FrameFolder, "_read_frame", counted)
     assert FrameFolder(original).frames([9, 3, 9]).shape == (3, 48, 64, 3)
     assert decoded == [3, 9]
 
 
-def _damage(path: Path) -> None:
-    """An end of image in the middle: what comes after it belongs to no image."""
+def _cut_in_the_middle(path: Path) -> None:
+    """Put an end-of-image marker in the middle: the bytes after it belong to no image."""
     data = bytearray(path.read_bytes())
-    middle = data.index(b"\xff\xda") + 100  # the coded picture begins with FFDA
+    middle = data.index(b"\xff\xda") + 100  # the coded pixels begin with FFDA
     data[middle : middle + 2] = b"\xff\xd9"
     path.write_bytes(data)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
-        (lambda d: (d / "img_00007.jpg").unlink(), "clip: lacks frame number 7, after img_00006.jpg; extract the frames"),
-        (lambda d: (d / "img_00001.jpg").unlink(), "clip: begins at img_00002.jpg; frames are numbered from 0 or 1"),
+        (lambda d: (d / "img_00007.jpg").unlink(), "clip: lacks frame number 7 after img_00006.jpg; extract the frames"),
+        (lambda d: (d / "img_00001.jpg").unlink(), "clip: begins at img_00002.jpg, but frames are numbered from 0 or 1; extract"),
         (lambda d: write_image(d / "img_3.jpg", 3), "img_00003.jpg and img_3.jpg have the same number; remove one"),
         (lambda d: write_image(d / "flow_x_00001.jpg", 3), "two series of images, flow_x_00001.jpg and img_00001.jpg, …"),
         (lambda d: write_image(d / "img_00013.png", 3), "two series of images, img_00001.jpg and img_00013.png, …"),
-        (lambda d: write_image(d / "thumb.jpg", 3), "clip: thumb.jpg has no number at its end"),
+        (lambda d: write_image(d / "thumb.jpg", 3), "clip: the name of thumb.jpg does not end in a number; name the frames 000001.jpg"),
         (lambda d: [p.unlink() for p in d.iterdir()], "clip: is a folder without images"),
         (shutil.rmtree, "clip: cannot be read as a folder of frames .No such file"),
-        (lambda d: write_image(d / "img_00004.jpg", 3, (64, 64)), "img_00004.jpg: is 64×64, other frames 48×64"),
-        (lambda d: _damage(d / "img_00004.jpg"), "img_00004.jpg: is damaged or cut short"),
+        (lambda d: write_image(d / "img_00004.jpg", 3, (64, 64)), "img_00004.jpg: is 64×64, but other frames are 48×64"),
+        (lambda d: _cut_in_the_middle(d / "img_00004.jpg"), "img_00004.jpg: is damaged or cut short"),
         (lambda d: (d / "img_00004.jpg").write_bytes((d / "img_00004.jpg").read_bytes()[:-60]), "img_00004.jpg: is damaged or cut short"),
         (lambda d: (d / "img_00004.jpg").write_bytes(b""), "img_00004.jpg: is empty"),
-        (lambda d: (d / "img_00004.jpg").write_bytes(b"no image"), "img_00004.jpg: (is damaged|holds 0 pictures)"),
+        (lambda d: (d / "img_00004.jpg").write_bytes(b"no image"), "img_00004.jpg: (is damaged|holds 0 images)"),
         (lambda d: ((d / "img_00004.jpg").unlink(), (d / "img_00004.jpg").mkdir()), "img_00004.jpg: cannot be read"),
     ],
 )  # fmt: skip
-def test_what_keeps_a_folder_from_being_read(
-    spoil: Callable[[Path], object], message: str, folder: Path
+def test_a_folder_that_cannot_be_read_says_why(
+    damage: Callable[[Path], object], message: str, folder: Path
 ) -> None:
-    spoil(folder)
+    damage(folder)
     with pytest.raises(VideoError, match=message):
         FrameFolder(folder).verify()
 
 
-def test_the_list_may_say_how_many_frames_there_are(original: Path) -> None:
+def test_a_wrong_number_of_frames_in_the_list(original: Path) -> None:
     assert open_video(VideoItem(original, 0, num_frames=12)).num_frames == 12
     with pytest.raises(
-        VideoError, match="clip: holds 12 frames where the list says 13; extract the frames again"
+        VideoError, match="clip: holds 12 frames, but the list says 13; extract the frames again"
     ):
         open_video(VideoItem(original, 0, num_frames=13))
 
@@ -138,7 +138,7 @@ def test_the_list_may_say_how_many_frames_there_are(original: Path) -> None:
 def test_data_sets_and_check_read_folders_as_they_read_videos(
     original: Path, folder: Path, tmp_path: Path
 ) -> None:
-    _damage(folder / "img_00007.jpg")
+    _cut_in_the_middle(folder / "img_00007.jpg")
     file = write_video(tmp_path / "v.mp4", 12)
     videos = VideoList(
         (VideoItem(original, 0), VideoItem(folder, 1), VideoItem(file, 1)), ("a", "b"), tmp_path

@@ -20,7 +20,7 @@ def test_packets_begin_at_any_position(name: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, 30, **KINDS[name])  # type: ignore[arg-type]
     held, sought = PacketSource(path, hold_bytes=1 << 20), PacketSource(path, hold_bytes=0)
     whole = [bytes(packet) for _, packet in held.packets_from(0) if packet is not None]
-    assert len(whole) == len(held.facts) == len(sought.facts) == 30
+    assert len(whole) == len(held.packets) == len(sought.packets) == 30
     for source in (held, sought):
         for position in (7, 29, 0, 10, 20, 11, 19, 1):
             packets = list(source.packets_from(position))
@@ -32,6 +32,6 @@ def test_packets_begin_at_any_position(name: str, tmp_path: Path) -> None:
 
 def test_memory_is_held_up_to_the_limit(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 30)
-    total = sum(fact.size_bytes for fact in PacketSource(path, hold_bytes=0).facts)
+    total = sum(packet.size_bytes for packet in PacketSource(path, hold_bytes=0).packets)
     assert len(PacketSource(path, hold_bytes=total)._held) == 30
     assert PacketSource(path, hold_bytes=total - 1)._held == []

@@ -1,4 +1,4 @@
-"""Multi-view testing: what a score is, what a metric is, and that prediction is the same thing."""
+"""Multi-view testing: scores and metrics by their definitions, and prediction as a test of one video."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ def scored(label, *views):
 
 
 def test_metrics_by_hand():
-    """Three videos of two views, two classes: the clip and video metrics are different things."""
+    """Three videos of two views, two classes: clip metrics and video metrics differ."""
     evaluation = Evaluation(
         videos=(
             scored(0, [0.9, 0.1], [0.4, 0.6]),  # views right, wrong; mean 0.65: video right
@@ -70,7 +70,7 @@ def test_videos_without_labels_have_no_metrics():
 
 
 def test_a_view_is_scored_by_the_mean_softmax_of_the_sliding_window(model, config):
-    """Definition: softmax at each place of the head's grid, then the mean; not softmax of mean logits."""
+    """Definition: softmax at each position of the window, then the mean; not the softmax of mean logits."""
     views = torch.randint(0, 256, (3, 3, 4, 60, 44), dtype=torch.uint8)
     window = training_window(model, config)
     got = score_views(
@@ -108,7 +108,7 @@ def test_a_view_without_a_window_is_scored_once(model, config):
 
 
 def test_a_view_of_a_network_with_sigmoids(model, config):
-    """Each class's sigmoid at each place of the grid, then their mean."""
+    """The sigmoid of each class at each position of the window, then the mean."""
     views = torch.randint(0, 256, (2, 3, 4, 40, 40), dtype=torch.uint8)
     window = training_window(model, config)
     got = score_views(
@@ -121,7 +121,7 @@ def test_a_view_of_a_network_with_sigmoids(model, config):
 
 
 def expected_scores(model, config, video, protocol):
-    """The scores of a video of 10 frames of 32×32 by the protocol's words alone: 2 clips of 4 frames, stride 2.
+    """The scores by the definition of a protocol, for a video of 10 frames of 32×32: 2 clips of 4 frames, stride 2.
 
     released, paper: starts 0 and 5. slowfast: at 25 frames a second a clip spans 8·25/30 = 6.67, so the second starts
     at 3.33/2 = 1.67, and frames are 5.67/3 = 1.89 apart. mmaction2: starts 0 and 2; mmaction2_v1: room 10 − 7 = 3,
@@ -152,7 +152,7 @@ def expected_scores(model, config, video, protocol):
 
 
 @pytest.mark.parametrize("protocol", ["released", "paper", "slowfast", "mmaction2", "mmaction2_v1", "single"])
-def test_a_protocols_name_means_all_of_it(protocol, model, config, color_videos):
+def test_a_protocol_decides_frames_crops_and_head(protocol, model, config, color_videos):
     # the two heads differ where the window has room to slide and the scores are far from even
     model.fc.weight.data.mul_(100)
     overrides = [f"test.protocol={protocol}", "test.short_side=30", "data.crop=16"]
@@ -228,7 +228,7 @@ def test_a_crop_smaller_than_the_heads_window(model, config, color_videos):
     small = override(config, ["test.crop=8"])
     with (
         world("cpu") as here,
-        pytest.raises(EvaluationError, match=r"test.crop=8 gives a last map of .* larger"),
+        pytest.raises(EvaluationError, match=r"test.crop=8 gives a last map of .* test on larger crops"),
     ):
         evaluate(model, read_videos(color_videos / "val"), small, world=here)
     pooled = override(config, ["test.protocol=mmaction2", "test.clips=1", "test.crop=8"])
@@ -236,7 +236,7 @@ def test_a_crop_smaller_than_the_heads_window(model, config, color_videos):
         assert evaluate(model, read_videos(color_videos / "val"), pooled, world=here).metrics()
 
 
-def test_views_at_once_bounds_memory_not_results(model, config, color_videos):
+def test_views_at_once_does_not_change_results(model, config, color_videos):
     videos = read_videos(color_videos / "val")
     with world("cpu") as here:
         results = [
@@ -294,9 +294,9 @@ def test_nothing_readable(model, config, tmp_path):
         evaluate(model, videos, config, world=here)
 
 
-def test_scores_that_are_no_numbers(model, config, color_videos):
+def test_scores_that_are_nan(model, config, color_videos):
     model.fc.bias.data.fill_(float("nan"))
-    with world("cpu") as here, pytest.raises(EvaluationError, match="scores are not finite numbers"):
+    with world("cpu") as here, pytest.raises(EvaluationError, match="scores are NaN or infinite"):
         evaluate(model, read_videos(color_videos / "val"), config, world=here)
 
 
@@ -306,7 +306,7 @@ def test_the_model_keeps_its_mode(model, config, color_videos):
     assert model.training
 
 
-def test_the_network_sees_the_views_of_the_data_floor(config, color_videos):
+def test_the_network_gets_the_views_of_nlnet_data(config, color_videos):
     views = EvalViews(
         read_videos(color_videos / "val"), length=4, stride=2, num_clips=2, transform=EvalTransform(30, 30, 3)
     )[0]

@@ -1,4 +1,4 @@
-"""What a test runs in the network's place answers as the network."""
+"""The folded or compiled network that a test runs gives the same logits as the network."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def model():
     return create_model("i3d_mini_nl1", num_classes=5, variant="8x8").train()
 
 
-def test_folded_or_not_it_answers_the_same(model):
+def test_a_folded_network_gives_the_same_logits(model):
     x = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
         folded = for_testing(model, EvalConfig())
@@ -34,7 +34,7 @@ def test_folded_or_not_it_answers_the_same(model):
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
 )  # torch's own use
-def test_compiled_it_answers_the_same(model):
+def test_a_compiled_network_gives_the_same_logits(model):
     x = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
         expected = for_testing(model, EvalConfig())(x)
@@ -42,12 +42,14 @@ def test_compiled_it_answers_the_same(model):
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_precision_is_the_tests_or_trainings():
+def test_the_precision_is_that_of_the_test_or_of_training():
     config = override(Config(), ["training.precision=bf16"])
     assert eval_precision(config, EvalConfig()) == "bf16"
     assert eval_precision(config, EvalConfig(precision="float32")) == "float32"
 
 
 def test_only_folded_networks_are_compiled():
-    with pytest.raises(ConfigError, match="compile: what is compiled is the folded network; set fold=true"):
+    with pytest.raises(
+        ConfigError, match="test.compile: only the folded network is compiled; set test.fold=true"
+    ):
         override(Config(), ["test.compile=true", "test.fold=false"])

@@ -1,4 +1,4 @@
-"""Average precision: the definition by brute force, scikit-learn where nothing ties, and the law of small cases."""
+"""Average precision and ranks: the definition by brute force, scikit-learn without ties, small cases by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Saved scores judged again: fewer views, the other aggregate, and several runs' fused, each against its definition."""
+"""Saved scores evaluated again: fewer views, the other aggregate, fused runs, each against its definition."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_clips_are_spread_evenly_and_keep_their_crops():
     assert kept(select(saved, clips=1)) == [0, 1, 2]
     assert kept(select(saved)) == kept(saved)
     assert kept(select(numbered(4, 1), clips=2, centre_crop=True)) == [0, 20]
-    with pytest.raises(ScoresError, match="clips: got 11, expected 1 to 10, those of runs/x"):
+    with pytest.raises(ScoresError, match="clips: got 11, expected 1 to 10, the number saved in runs/x"):
         select(saved, clips=11)
 
 
@@ -68,7 +68,7 @@ def test_fusion_is_the_weighted_mean_of_video_scores(weights: list[float]):
         assert video.label == (0, 1, 1)[k]
 
 
-def test_a_run_fused_with_itself_is_itself_and_no_weight_is_no_say():
+def test_a_run_fused_with_itself_is_itself_and_weight_0_leaves_a_run_out():
     a, b = saved_scores((0, 1, 1)), saved_scores((0, 1, 1), seed=1)
     for fused in (fuse([a, a]), fuse([a, b], [1, 0]), fuse([b, a, a], [0, 2, 5])):
         for video, own in zip(fused.videos, a.evaluation.videos, strict=True):
@@ -103,31 +103,31 @@ def test_what_cannot_be_fused():
     for wrong, message in (
         (with_videos(*v[:2]), "runs/x and runs/y cannot be fused: runs/y has no scores of 2.mp4"),
         (with_videos(*v, replace(v[0], path=Path("/b/v/9.mp4"))), "runs/x has no scores of 9.mp4"),
-        (with_videos(replace(v[0], label=1), *v[1:]), "the labels differ of 0.mp4"),
-        (with_videos(v[0], *v), "runs/y: holds a video more than once"),
-        (renamed, "the classes c, ü are not in both"),
+        (with_videos(replace(v[0], label=1), *v[1:]), "the labels differ for 0.mp4"),
+        (with_videos(v[0], *v), "runs/y: a video is listed more than once"),
+        (renamed, "the classes c, ü are in one run only"),
         (
             replace(other, evaluation=replace(other.evaluation, classes=("ü", "a b"))),
             "the order of the classes differs",
         ),
-        (replace(other, score="sigmoid"), "softmax and sigmoid scores do not mix"),
+        (replace(other, score="sigmoid"), "one has softmax scores, the other sigmoid scores"),
     ):
         with pytest.raises(ScoresError, match=message):
             fuse([a, wrong])
-    many = with_videos(*(replace(v[0], path=Path(f"/b/v/{k}.mp4")) for k in range(10, 18)), *v)
-    with pytest.raises(ScoresError, match="has no scores of 10.mp4, 11.mp4, .*, 14.mp4 and 3 more"):
+    many = with_videos(*(replace(v[0], path=Path(f"/b/v/{k}.mp4")) for k in range(10, 20)), *v)
+    with pytest.raises(ScoresError, match=r"has no scores of 10.mp4, 11.mp4, .*, 17.mp4, … \(10 in all\)"):
         fuse([a, many])
 
 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0], "weights: got 1 for 2 runs"),
-        ([1.0, -1.0], "0 or more and not all 0, got 1.0, -1.0"),
-        ([0.0, 0.0], "not all 0"),
+        ([1.0], "weights: got 1 for 2 runs; give one for each run"),
+        ([1.0, -1.0], "weights: got 1.0, -1.0, expected finite numbers of at least 0, one above 0"),
+        ([0.0, 0.0], "got 0.0, 0.0, expected .* one above 0"),
         ([1.0, float("nan")], "got 1.0, nan"),
     ],
 )
-def test_weights_that_weigh_nothing(weights, message):
+def test_wrong_weights(weights, message):
     with pytest.raises(ScoresError, match=message):
         fuse([saved_scores((0, 1, 1))] * 2, weights)

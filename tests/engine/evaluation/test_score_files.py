@@ -1,4 +1,4 @@
-"""The file of scores: what goes in comes out, it explains itself, and it is whole or not there."""
+"""The file of scores: round trip, a format that other programs can read, atomic writes."""
 
 import json
 from dataclasses import replace
@@ -46,8 +46,8 @@ def test_sigmoids_of_the_largest_view(tmp_path):
     assert torch.equal(again.evaluation.videos[0].video, saved.evaluation.videos[0].views.amax(dim=0))
 
 
-def test_the_file_explains_itself(tmp_path):
-    """Another program needs safetensors and JSON alone."""
+def test_other_programs_can_read_the_file(tmp_path):
+    """They need safetensors and JSON alone."""
     path = tmp_path / "scores.safetensors"
     write_scores(path, saved_scores())
     with safe_open(path, "np") as file:
@@ -71,7 +71,7 @@ def spoiled(path: Path, *, drop: str | None = None, tensors=None, **changes: str
     return path
 
 
-def test_older_files_know_of_no_missing_videos(tmp_path):
+def test_older_files_have_no_entry_of_missing_videos(tmp_path):
     saved = read_scores(spoiled(tmp_path / "s.safetensors", drop="missing"))
     assert saved.evaluation.missing == ()
     assert len(saved.evaluation.failures) == 1
@@ -84,12 +84,14 @@ def labelled(label: object) -> str:
 
 def test_files_that_are_not_scores(tmp_path):
     path = tmp_path / "s.safetensors"
-    with pytest.raises(ScoresError, match=r"s.safetensors: no scores here; `nlnet test RUN` writes them"):
+    with pytest.raises(
+        ScoresError, match=r"s.safetensors: no such file of scores; `nlnet test RUN` writes one"
+    ):
         read_scores(path)
-    with pytest.raises(ScoresError, match="test/scores.safetensors: no scores here"):
+    with pytest.raises(ScoresError, match="test/scores.safetensors: no such file of scores"):
         read_scores(tmp_path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ScoresError, match="not a readable file of scores"):
+    with pytest.raises(ScoresError, match="s.safetensors: not a readable .safetensors file"):
         read_scores(path)
     save_file({"0": torch.zeros(2, 3)}, path)
     with pytest.raises(ScoresError, match="expected scores of the format 'nlnet scores 1', got None"):
@@ -97,10 +99,10 @@ def test_files_that_are_not_scores(tmp_path):
     rows = {str(k): torch.zeros(6, 2) for k in (0, 2, 4)}
     for changes, message in (
         ({"drop": "classes"}, "not a readable .*KeyError: 'classes'"),
-        ({"score": "logits"}, "not a readable .*score: expected softmax or sigmoid, got 'logits'"),
-        ({"videos": labelled(2)}, "video 0: label 2 is not of the 2 classes"),
-        ({"videos": labelled([0, -1])}, r"video 0: label \[0, -1\] is not of the 2 classes"),
-        ({"videos": labelled("a b")}, "video 0: label 'a b' is not of the 2 classes"),
+        ({"score": "logits"}, "s.safetensors: score: expected softmax or sigmoid, got 'logits'"),
+        ({"videos": labelled(2)}, "video 0: label 2 is not one of the 2 classes"),
+        ({"videos": labelled([0, -1])}, r"video 0: label \[0, -1\] is not one of the 2 classes"),
+        ({"videos": labelled("a b")}, "video 0: label 'a b' is not one of the 2 classes"),
         ({"videos": "[{"}, "not a readable .*JSONDecodeError"),
         ({"test": '{"clips": 0}'}, "not a readable .*clips"),
         ({"tensors": {"0": torch.zeros(6, 2)}}, "not a readable .*KeyError: '2'"),
@@ -111,7 +113,7 @@ def test_files_that_are_not_scores(tmp_path):
             read_scores(spoiled(path, **changes))
 
 
-def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_the_earlier_file(tmp_path, monkeypatch):
     path = tmp_path / "scores.safetensors"
     write_scores(path, saved_scores())
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What the scores of a test amount to, by hand: one class a video, any number of them, and videos never read.
+"""Metrics of a test by hand: one class a video, any number of classes, and videos that could not be read.
 
 (The figures for one class a video are tested in test_evaluate.py as well.)
 """
@@ -54,7 +54,7 @@ def test_several_classes_by_hand():
     ]
 
 
-def test_where_every_video_shows_something_there_is_one_map():
+def test_video_map_all_is_for_videos_without_classes():
     evaluation = Evaluation((video(0, (0,), [0.9]), video(1, (0,), [0.1])), (), ("a",))
     assert evaluation.metrics() == {"video_map": 100.0, "clip_map": 100.0}
     assert Evaluation((video(0, (), [0.9]),), (), ("a",)).metrics() == {}
@@ -105,7 +105,7 @@ def test_a_video_that_the_disk_lacks_counts_as_one_that_was_not_read():
     assert several.metrics(unread_as_wrong=True) == {"video_map": 100.0}  # it comes last: 1/1 and 2/2
 
 
-def test_without_labels_there_is_nothing_to_judge():
+def test_without_labels_there_are_no_metrics():
     evaluation = Evaluation((video(0, None, [0.5, 0.5]),), (unread(1, None),), ("a", "b"))
     assert evaluation.metrics() == evaluation.metrics(unread_as_wrong=True) == {}
     assert evaluation.by_class() == []

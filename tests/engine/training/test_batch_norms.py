@@ -1,4 +1,4 @@
-"""Precise statistics are the averages over the batches, and leave no trace."""
+"""Precise statistics are averages over batches; afterwards the earlier statistics are restored."""
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ def test_mean_and_variance_are_those_of_the_batches_together():
     assert all(torch.equal(before[name], buffer) for name, buffer in norm.named_buffers())
 
 
-def test_frozen_norms_are_left_alone():
+def test_frozen_norms_are_not_measured():
     model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)).train()
     model[0].eval()
     with precise_statistics(model, model, [torch.randn(4, 2) + 5], ALONE):

@@ -1,4 +1,4 @@
-"""Where a run starts: folded batch norms compute what they computed, and dropped weights are learned afresh."""
+"""Initial weights: folded batch norms compute the same function, and dropped weights stay fresh."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,8 @@ from nlnet.engine.config import InitConfig
 from nlnet.engine.training.initial_weights import load_initial, read_initial
 from nlnet.errors import ConfigError, RunError, WeightsError
 from nlnet.insertion.insert import nonlocal_blocks
-from nlnet.layers.norms import FrozenAffine, create_norm, fold_batch_norms
+from nlnet.layers.folding import fold_batch_norms
+from nlnet.layers.norms import FrozenAffine, create_norm
 from nlnet.weights.write import write_weights
 from nlnet.zoo import create_model
 
@@ -68,7 +69,7 @@ def test_a_norm_without_all_its_parts():
 
 
 def test_a_long_clip_run_starts_from_a_folded_baseline(color_videos, tmp_path):
-    """The road of the release: train a local network, fold, add fresh blocks and a new classifier, train on."""
+    """As in the release: train a local network, fold it, add fresh blocks and a new classifier, train on."""
     run(settings(color_videos, "model.name=i3d_mini", "schedule.iterations=4"), tmp_path / "baseline")
     more = (
         "model.norm=affine",
@@ -92,7 +93,7 @@ def test_a_long_clip_run_starts_from_a_folded_baseline(color_videos, tmp_path):
     assert not torch.equal(before["layer1.0.conv1.weight"], after["layer1.0.conv1.weight"])
 
 
-def test_what_is_dropped_is_fresh_and_told(tmp_path):
+def test_dropped_weights_are_fresh_and_reported(tmp_path):
     source = randomised(create_model("i3d_mini_nl1", num_classes=5, variant="8x8"))
     torch.save(source.state_dict(), tmp_path / "w.pt")
     model = create_model("i3d_mini_nl1", num_classes=5, variant="8x8", **LONG)
@@ -120,7 +121,7 @@ def test_dropping_everything(tmp_path):
         load_initial(model, InitConfig(weights=tmp_path / "w.pt", drop=("*",)))
 
 
-def test_a_block_without_its_norm_is_no_start(tmp_path):
+def test_a_block_without_its_norm_is_an_error(tmp_path):
     state = randomised(create_model("i3d_mini_nl1", variant="8x8")).state_dict()
     torch.save({k: v for k, v in state.items() if ".nonlocal_block.norm." not in k}, tmp_path / "w.pt")
     model = create_model("i3d_mini_nl1", variant="8x8")
@@ -129,24 +130,24 @@ def test_a_block_without_its_norm_is_no_start(tmp_path):
     load_initial(model, InitConfig(weights=tmp_path / "w.pt", drop=("*.nonlocal_block.*",)))
 
 
-def test_a_source_that_the_keys_do_not_say_is_named(tmp_path):
+def test_a_source_that_the_keys_do_not_tell_is_given(tmp_path):
     model = create_model("i3d_mini", variant="8x8", padding="padded")
     write_weights(randomised(model), tmp_path / "x.pkl", "slowfast_pkl")
     named = InitConfig(weights=tmp_path / "x.pkl", source="slowfast_pkl")
-    assert "own function" not in load_initial(model, named)[0]
+    assert "differs" not in load_initial(model, named)[0]
     guessed = load_initial(model, InitConfig(weights=tmp_path / "x.pkl"))[0]
-    assert "not the weights' own function (the Caffe2 release): stride of conv1" in guessed
+    assert "the network differs from that of the weights (the Caffe2 release): stride of conv1" in guessed
     with pytest.raises(RunError, match="source: got 'keras'"):
         load_initial(model, InitConfig(weights=tmp_path / "x.pkl", source="keras"))
 
 
-def test_the_pixels_of_the_weights_are_told(tmp_path, color_videos):
+def test_the_normalisation_of_the_weights_is_reported(tmp_path, color_videos):
     model = create_model("i3d_mini_nl1", padding="mmaction2", convention="mmcv", scale=1.0)
     write_weights(randomised(model), tmp_path / "x.pth", "mmaction2")
     told = load_initial(model, InitConfig(weights=tmp_path / "x.pth"))[0]
-    assert "they saw RGB of mean (0.485, 0.456, 0.406), deviation (0.229, 0.224, 0.225)" in told
+    assert "trained on RGB with mean (0.485, 0.456, 0.406), deviation (0.229, 0.224, 0.225)" in told
     torch.save(model.state_dict(), tmp_path / "w.pt")
-    assert "they saw" not in load_initial(model, InitConfig(weights=tmp_path / "w.pt"))[0]
+    assert "trained on RGB" not in load_initial(model, InitConfig(weights=tmp_path / "w.pt"))[0]
     run(settings(color_videos, "schedule.iterations=1"), tmp_path / "run")
     assert read_initial(InitConfig(weights=tmp_path / "run")).statistics == (0.45, 0.225)
 

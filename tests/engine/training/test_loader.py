@@ -1,4 +1,4 @@
-"""Batches from worker processes are the samples, and stay what they are."""
+"""Batches from worker processes are the samples, although their memory is reused."""
 
 import time
 
@@ -7,7 +7,7 @@ import torch
 from support.color_videos import COLORS
 
 from nlnet.data import TrainClips, TrainTransform, VideoItem, VideoList, collate, read_videos
-from nlnet.engine.training.loader import AHEAD, InPieces, TrainLoader
+from nlnet.engine.training.loader import AHEAD, CollateIntoBuffers, TrainLoader
 
 BATCHES = [[(k % 12, 7 * k + j) for j in range(1 + k % 3)] for k in range(14)]  # of 1, 2 or 3 clips
 
@@ -20,8 +20,8 @@ def clips(color_videos):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_batch_is_good_until_the_next(clips, workers):
-    """More of them than a worker has pieces of memory, twice, looked at after the workers have had time to go on."""
+def test_a_batch_is_valid_until_the_next(clips, workers):
+    """More batches than a worker has buffers, twice, read after the workers have had time to go on."""
     loader = TrainLoader(clips, BATCHES, workers=workers, persistent=True)
     assert len(BATCHES) > workers * (AHEAD + 1)
     for _ in range(2):
@@ -34,16 +34,16 @@ def test_a_batch_is_good_until_the_next(clips, workers):
             assert batch.clips.is_shared() == (workers > 0)
 
 
-def test_a_worker_makes_its_memory_once(clips, monkeypatch):
+def test_a_worker_allocates_its_buffers_once(clips, monkeypatch):
     monkeypatch.setattr("nlnet.engine.training.loader.get_worker_info", lambda: "a worker")
-    in_pieces = InPieces(None)
-    made = [in_pieces([clips[0, k], clips[1, k]]).clips for k in range(3 * (AHEAD + 1))]
+    collate_batch = CollateIntoBuffers(None)
+    made = [collate_batch([clips[0, k], clips[1, k]]).clips for k in range(3 * (AHEAD + 1))]
     assert all(clip.is_shared() for clip in made)
     assert len({clip.data_ptr() for clip in made}) == AHEAD + 1
-    assert in_pieces([clips[0, 0]]).clips.data_ptr() in {
+    assert collate_batch([clips[0, 0]]).clips.data_ptr() in {
         clip.data_ptr() for clip in made
     }  # a smaller one fits
-    larger = in_pieces([clips[0, k] for k in range(3)])
+    larger = collate_batch([clips[0, k] for k in range(3)])
     assert torch.equal(larger.clips, collate([clips[0, k] for k in range(3)]).clips)
 
 

@@ -1,3 +1,5 @@
+"""The training loss in closed form, and labels that do not fit it."""
+
 import math
 from pathlib import Path
 

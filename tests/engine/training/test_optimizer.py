@@ -1,4 +1,4 @@
-"""Which parameter decays, at which rate it learns, and what is frozen."""
+"""Weight decay and learning rate of each parameter, and frozen norms."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 from nlnet.engine.config import OptimizerConfig
 from nlnet.engine.training.optimizer import create_optimizer, freeze_norms, parameter_groups, set_rate
+from nlnet.errors import ConfigError
 from nlnet.zoo import create_model
 
 
@@ -52,7 +53,7 @@ def test_rate_zero_freezes():
     groups = parameter_groups(model, OptimizerConfig(transferred_lr=0), {"conv1.weight"})
     assert not model.conv1.weight.requires_grad
     assert all(p is not model.conv1.weight for g in groups for p in g["params"])
-    with pytest.raises(ValueError, match=r"optimizer\.transferred_lr: 0 freezes every weight"):
+    with pytest.raises(ConfigError, match=r"optimizer\.transferred_lr: 0 freezes every weight"):
         parameter_groups(model, OptimizerConfig(transferred_lr=0), {n for n, _ in model.named_parameters()})
 
 

@@ -1,4 +1,4 @@
-"""Learning rates: literals of the release and laws."""
+"""Learning rates: numbers of the release, and laws."""
 
 import math
 
@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlnet.engine.training.schedule import learning_rate, scaled_rate
+from nlnet.engine.config import Config, override
+from nlnet.engine.training.schedule import learning_rate, scaled_rate, scheduled_rate
+from nlnet.errors import ConfigError
 
 
 def test_the_releases_steps():
@@ -19,6 +21,16 @@ def test_the_releases_steps():
 def test_linear_scaling():
     # the 4-GPU recipe halves the batch of 64 and the rate of 0.01
     assert scaled_rate(0.01, 32, 64) == pytest.approx(0.005)
+
+
+def test_the_rate_of_a_configured_run():
+    """Peak 0.01·32/64; half a cosine over 100 iterations; warm-up from 0.5 over 20 iterations."""
+    keys = ["training.batch=32", "schedule.policy=cosine", "schedule.iterations=100"]
+    keys += ["schedule.warmup=20", "schedule.warmup_start=0.5"]
+    config = override(Config(), keys)
+    assert scheduled_rate(config, 0) == pytest.approx(0.0025)
+    assert scheduled_rate(config, 50) == pytest.approx(0.0025)
+    assert scheduled_rate(config, 10) == pytest.approx(0.005 * (1 + math.cos(math.pi / 10)) / 2 * 0.75)
 
 
 def test_cosine_literals():
@@ -44,5 +56,5 @@ def test_rates_never_rise_after_the_warm_up(iterations, policy):
 
 
 def test_unknown_policy():
-    with pytest.raises(ValueError, match="policy: got 'linear', expected 'step' or 'cosine'"):
+    with pytest.raises(ConfigError, match="schedule.policy: got 'linear', expected 'step' or 'cosine'"):
         learning_rate(0, peak=1.0, iterations=1, policy="linear")

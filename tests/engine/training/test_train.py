@@ -1,4 +1,4 @@
-"""Training on real encoded files: resuming is exact, stopping is clean, and nothing is skipped in silence."""
+"""Training on encoded files: resuming is bit for bit, signals stop cleanly, unreadable videos are reported."""
 
 import contextlib
 import json
@@ -20,11 +20,12 @@ from support.training import run, settings, weights
 from torch.utils.data import DataLoader
 
 from nlnet.data import read_videos
+from nlnet.engine.config import override
 from nlnet.engine.runs.checkpoint import load_checkpoint
-from nlnet.engine.runs.directory import RunDir
+from nlnet.engine.runs.directory import RunDir, block_stats_records
 from nlnet.engine.signals import ignore_interrupts
-from nlnet.engine.training.sampler import Stream
-from nlnet.engine.training.step import Learner
+from nlnet.engine.training.learner import Learner
+from nlnet.engine.training.sampler import SampleOrder
 from nlnet.errors import ConfigError, EvaluationError, RunError, TrainingError
 
 
@@ -38,7 +39,7 @@ def test_loss_falls_and_everything_is_written(color_videos, tmp_path):
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint.classes == ("blue", "green", "red")
     assert checkpoint.iteration == 24
-    assert {r["kind"] for r in records} == {"train", "validation", "vitals"}
+    assert {r["kind"] for r in records} == {"train", "validation", "block_stats"}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_decoding_in_workers_changes_nothing(color_videos, tmp_path):
 
 
 def test_accumulation_without_norm_coupling_equals_one_pass(color_videos, tmp_path):
-    """With group norm a batch's samples do not see each other, so that two halves make the same step."""
+    """With group norm the samples of a batch are independent, so two halves make the same step."""
     for steps in (1, 2):
         more = (
             f"training.accumulate={steps}",
@@ -122,7 +123,7 @@ def test_frozen_norms_keep_what_was_transferred(color_videos, tmp_path):
 
 
 def test_nothing_to_freeze(color_videos, tmp_path):
-    with pytest.raises(ValueError, match=r"training\.frozen_norm: no batch norm came from init\.weights"):
+    with pytest.raises(ConfigError, match=r"training\.frozen_norm: no batch norm came from init\.weights"):
         run(settings(color_videos, "training.frozen_norm=true"), tmp_path)
 
 
@@ -142,16 +143,16 @@ def test_a_corrupt_video_is_reported_by_path_and_counted(color_videos, tmp_path,
 
 
 def test_a_batch_without_a_readable_video_changes_nothing_and_ends_nothing(color_videos, tmp_path, corrupted):
-    """One clip an iteration, as on Charades: the unreadable one makes an iteration without a step."""
+    """One clip an iteration: the iteration of the unreadable video makes no step."""
     videos, bad = corrupted(color_videos, "train/green")
-    config = settings(videos, "training.batch=1", "schedule.iterations=12", "training.vitals_every=1")
+    config = settings(videos, "training.batch=1", "schedule.iterations=12", "training.block_stats_every=1")
     run(config, tmp_path / "whole")  # an epoch: each of the 12 videos comes once
     records = RunDir(tmp_path / "whole").metrics()
     (skipped,) = [r for r in records if r["kind"] == "skipped"]
     assert str(bad) in skipped["reason"]
     empty = skipped["iteration"]
     assert sum(r["unread"] for r in records if r["kind"] == "train") == 1
-    measured = [r["iteration"] for r in records if r["kind"] == "vitals"]
+    measured = [r["iteration"] for r in records if r["kind"] == "block_stats"]
     assert measured == [k for k in range(1, 13) if k != empty]
     assert all(math.isfinite(r["loss"]) for r in records if r["kind"] == "train")
     # stopped before it and after it, the weights and the optimiser are the same
@@ -169,10 +170,10 @@ def test_a_batch_without_a_readable_video_changes_nothing_and_ends_nothing(color
 
 
 def test_an_empty_micro_batch_adds_nothing_to_the_gradient(color_videos, tmp_path):
-    """Of two clips one is unreadable: alone in its micro-batch it leaves (g + 0)/2 of the gradient, together g/1."""
+    """One of two clips is unreadable. In a micro-batch of its own the gradient is (g + 0)/2; in one micro-batch it is g."""
     videos = Path(shutil.copytree(color_videos, tmp_path / "videos"))
     items = read_videos(videos / "train").items
-    items[Stream(len(items), seed=0)[1][0]].path.write_bytes(b"")  # the second clip of the first batch
+    items[SampleOrder(len(items), seed=0)[1][0]].path.write_bytes(b"")  # the second clip of the first batch
     plain = ("model.norm=group", "model.nonlocal_norm=group", "model.dropout=0", "training.precise_norm=0")
     plain += ("optimizer.momentum=0", "optimizer.weight_decay=0", "data.val=null", "training.batch=2")
     after = {}
@@ -194,7 +195,7 @@ def test_an_empty_micro_batch_adds_nothing_to_the_gradient(color_videos, tmp_pat
     "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
 )  # torch's own use
 def test_compiled_training_is_the_same_but_for_rounding(color_videos, tmp_path):
-    """Three iterations, of which the first and the last are measured, and so run as written.
+    """Three iterations; in the first and the last the blocks are measured, so they run uncompiled.
 
     Training makes rounding grow, so what is compared is how far all weights moved: within 1 % of it.
     """
@@ -208,18 +209,21 @@ def test_compiled_training_is_the_same_but_for_rounding(color_videos, tmp_path):
     )
     assert moved > 0.1
     assert apart < 0.01 * moved
-    vitals = [r["iteration"] for r in RunDir(tmp_path / "compiled").metrics() if r["kind"] == "vitals"]
-    assert vitals == [1, 3]
+    measured = [r["iteration"] for r in RunDir(tmp_path / "compiled").metrics() if r["kind"] == "block_stats"]
+    assert measured == [1, 3]
 
 
 def test_compiling_and_checkpointing_exclude_each_other(color_videos):
-    with pytest.raises(ConfigError, match="compile: torch cannot compile what checkpointing computes again"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^after the overrides: training\.compile: torch cannot compile a network with activation",
+    ):
         settings(color_videos, "training.compile=true", "training.checkpointing=true")
 
 
 @pytest.mark.parametrize("more", [(), ("data.val=null",)], ids=["validated", "without validation"])
-def test_weights_that_a_kill_left_unwritten_come_with_the_resume(color_videos, tmp_path, more):
-    """The state is written before the validation and the weights: a kill between them, at the very end."""
+def test_a_resume_writes_the_weights_that_a_kill_left_unwritten(color_videos, tmp_path, more):
+    """A kill between the training state and the weights of the last iteration."""
     config = settings(color_videos, "schedule.iterations=2", *more)
     run(config, tmp_path / "whole")
     run(config, tmp_path / "killed")
@@ -235,11 +239,11 @@ def test_only_corrupt_videos(tmp_path):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "x.mp4").write_bytes(b"no video")
     config = settings(tmp_path, "data.val=null")
-    with pytest.raises(TrainingError, match=r"no video of a whole batch could be read: .*x\.mp4"):
+    with pytest.raises(TrainingError, match=r"no video could be read in 8 iterations in a row: .*x\.mp4"):
         run(config, tmp_path / "run")
 
 
-def test_a_loss_that_is_no_number(color_videos, tmp_path):
+def test_a_loss_that_is_nan_or_infinite(color_videos, tmp_path):
     with pytest.raises(
         TrainingError, match=r"the loss is (nan|inf) before iteration \d+; try a lower optimizer\.lr"
     ):
@@ -248,17 +252,17 @@ def test_a_loss_that_is_no_number(color_videos, tmp_path):
 
 
 def test_broken_weights_never_replace_the_last_good_state(color_videos, tmp_path):
-    """The loss is looked at before each save, not only where a log line is due; and so are the weights."""
+    """Loss and weights are checked before each save, not only at a log line."""
     wild = ("optimizer.lr=1e20", "schedule.iterations=30", "training.log_every=1000", "data.val=null")
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf)|are no numbers after iteration \d+"):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf)|are NaN or infinite after iteration \d+"):
         run(settings(color_videos, *wild, "training.checkpoint_every=1", "training.precise_norm=0"), tmp_path)
     state = RunDir(tmp_path).load_state()
     names = [k for k in state["model"] if k.endswith(("weight", "bias"))]
     assert all(state["model"][k].isfinite().all() for k in names)
 
 
-def test_weights_that_are_no_numbers_are_not_saved(color_videos, tmp_path, monkeypatch):
-    """The last step before a save can break what the loss, taken before the step, does not show."""
+def test_weights_that_are_nan_are_not_saved(color_videos, tmp_path, monkeypatch):
+    """The loss is computed before the last step, so a NaN of that step does not show in it."""
     step = Learner._update
 
     def broken(self):
@@ -267,7 +271,9 @@ def test_weights_that_are_no_numbers_are_not_saved(color_videos, tmp_path, monke
 
     run(settings(color_videos), tmp_path, until=2)
     monkeypatch.setattr(Learner, "_update", broken)
-    with pytest.raises(TrainingError, match=r"fc.bias and 0 other weights are no numbers after iteration 3"):
+    with pytest.raises(
+        TrainingError, match=r"fc.bias and 0 other weights are NaN or infinite after iteration 3"
+    ):
         run(settings(color_videos), tmp_path, resume=True, until=3)
     assert RunDir(tmp_path).load_state()["iteration"] == 2
 
@@ -275,7 +281,9 @@ def test_weights_that_are_no_numbers_are_not_saved(color_videos, tmp_path, monke
 def test_what_a_run_refuses(color_videos, tmp_path):
     with pytest.raises(ConfigError, match=r"data\.train: not set"):
         run(settings(color_videos, "data.train=null"), tmp_path)
-    with pytest.raises(ValueError, match=r"training\.batch: 6 clips do not divide into 4"):
+    with pytest.raises(
+        ConfigError, match=r"training\.batch: 6 clips do not divide into 4 .* choose a multiple of 4"
+    ):
         run(settings(color_videos, "training.accumulate=4"), tmp_path / "a")
     with pytest.raises(RunError, match="no checkpoint to resume from"):
         run(settings(color_videos), tmp_path / "b", resume=True)
@@ -287,7 +295,7 @@ def test_what_a_run_refuses(color_videos, tmp_path):
 
 
 def test_the_state_is_there_before_the_validation(color_videos, tmp_path, corrupted):
-    """Whatever ends a validation, or the batches of precise norms before it, the run goes on from the state."""
+    """A run that fails in its validation is resumed from the training state of that iteration."""
     config = settings(color_videos)
     run(config, tmp_path / "whole")
     videos, _ = corrupted(color_videos, "val/green")
@@ -323,7 +331,7 @@ def test_the_best_checkpoint_is_the_best_of_all_sessions(color_videos, tmp_path)
     assert whole.iteration == 2 * (found.index(max(found)) + 1)
 
 
-def test_a_run_goes_on_with_the_videos_that_it_began_with(color_videos, tmp_path):
+def test_a_resumed_run_needs_the_videos_that_it_began_with(color_videos, tmp_path):
     videos = Path(shutil.copytree(color_videos, tmp_path / "videos"))
     config = settings(videos)
     run(config, tmp_path / "run", until=2)
@@ -334,37 +342,63 @@ def test_a_run_goes_on_with_the_videos_that_it_began_with(color_videos, tmp_path
 
     more = videos / "train" / "red" / "9.mp4"
     shutil.copy(videos / "train" / "red" / "0.mp4", more)
-    refused("it has 13 videos where it had 12; a run goes on with the videos that it began with")
+    refused("it has 13 videos and had 12; a resumed run needs the videos that it began with")
     (videos / "train" / "red" / "1.mp4").unlink()
-    refused("it has as many videos, 12, but other paths, labels or another order")
+    refused("it still has 12 videos, but their paths, labels or order differ")
     shutil.move(more, videos / "train" / "red" / "1.mp4")
     for split in ("train", "val"):
         shutil.move(videos / split / "red", videos / split / "pink")
-    refused(r"its classes are others .'red' is gone, 'pink' is new.")
+    refused(r"its classes differ .'red' is gone, 'pink' is new.")
     for split in ("train", "val"):
         shutil.move(videos / split / "pink", videos / split / "red")
     shutil.copy(videos / "val" / "red" / "0.mp4", videos / "val" / "red" / "7.mp4")
-    with pytest.raises(RunError, match="val has changed since the run began: it has 7 videos where it had 6"):
+    with pytest.raises(RunError, match="val has changed since the run began: it has 7 videos and had 6"):
         run(config, tmp_path / "run", resume=True, until=3)
     (videos / "val" / "red" / "7.mp4").unlink()
     assert run(config, tmp_path / "run", resume=True, until=3).iteration == 3
 
 
-def test_a_run_says_what_every_session_ran_on(color_videos, tmp_path):
+def test_a_run_records_the_provenance_of_every_session(color_videos, tmp_path):
     config = settings(color_videos)
     run(config, tmp_path, until=2)
     run(config, tmp_path, resume=True, until=4)
-    entries = json.loads((tmp_path / "passport.json").read_text())
+    entries = json.loads((tmp_path / "provenance.json").read_text())
     assert [entry["iteration"] for entry in entries] == [0, 2]
     assert all(entry["torch"] == torch.__version__ for entry in entries)
+
+
+def test_a_run_of_an_older_version_is_resumed(color_videos, tmp_path):
+    """Its files have the key vitals_every, records of kind vitals, and passport.json."""
+    config = settings(color_videos, "training.block_stats_every=2")
+    run(config, tmp_path / "whole")
+    old = RunDir(tmp_path / "old")
+    run(config, old.path, until=4)
+    old.provenance_path.rename(old.path / "passport.json")
+    for path in (old.path / "config.json", old.metrics_path):
+        text = path.read_text().replace('"block_stats_every"', '"vitals_every"')
+        path.write_text(text.replace('"block_stats"', '"vitals"'))
+    state = old.load_state()
+    assert '"block_stats_every":2' in state["config"]
+    old.save_state(state | {"config": state["config"].replace("block_stats_every", "vitals_every")})
+    stored, _ = old.read_config()
+    assert stored == config
+    run(stored, old.path, resume=True)
+    whole, resumed = weights(tmp_path / "whole"), weights(old.path)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert [entry["iteration"] for entry in old.sessions()] == [0, 4]
+    measured = block_stats_records(old.metrics())
+    assert [r["iteration"] for r in measured] == [1, 2, 4, 6, 8]
+    assert [r["kind"] for r in measured] == ["vitals"] * 3 + ["block_stats"] * 2
+    with pytest.raises(RunError, match="made with another configuration"):
+        run(override(config, ["training.block_stats_every=3"]), old.path, resume=True)
 
 
 def test_a_directory_has_one_run_at_a_time(color_videos, tmp_path):
     config = settings(color_videos)
     run(config, tmp_path / "run", until=1)
-    with RunDir(tmp_path / "run").lock(), pytest.raises(RunError, match="another process is at work"):
+    with RunDir(tmp_path / "run").lock(), pytest.raises(RunError, match="another process trains in this run"):
         run(config, tmp_path / "run", resume=True, until=2)
-    with RunDir(tmp_path / "new").lock(), pytest.raises(RunError, match="another process is at work"):
+    with RunDir(tmp_path / "new").lock(), pytest.raises(RunError, match="another process trains in this run"):
         run(config, tmp_path / "new")
     assert not (tmp_path / "new" / "config.json").exists()
 
@@ -397,7 +431,7 @@ def start_command(videos: Path, directory: Path, *more: str) -> subprocess.Popen
 
 @pytest.fixture(autouse=True)
 def _ended() -> Iterator[None]:
-    """No run outlives its test, however that ends."""
+    """Kill the runs of a test at its end, also when it fails."""
     yield
     for process in STARTED:
         with contextlib.suppress(ProcessLookupError):
@@ -432,7 +466,7 @@ def test_ctrl_c_saves_and_exits_with_130(color_videos, tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "go on with: nlnet train --resume" in output
+    assert "continue with: nlnet train --resume" in output
     assert "Traceback" not in output
     done = RunDir(tmp_path / "run").load_state()["iteration"]
     assert load_checkpoint(tmp_path / "run").iteration == done >= 1
@@ -440,7 +474,7 @@ def test_ctrl_c_saves_and_exits_with_130(color_videos, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_sigterm_to_the_whole_group_stops_as_cleanly(color_videos, tmp_path):
-    """As batch systems send it: to the workers, too, which leave it to the main process."""
+    """As batch systems do; the workers ignore it, the main process stops."""
     process = start_command(color_videos, tmp_path / "run", "data.workers=2")
     wait_for(tmp_path / "run" / "checkpoints" / "resume.pt", process)
     assert len(group_of(process)) >= 3
@@ -448,7 +482,7 @@ def test_sigterm_to_the_whole_group_stops_as_cleanly(color_videos, tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert "go on with: nlnet train --resume" in output
+    assert "continue with: nlnet train --resume" in output
     assert "worker" not in output
     assert load_checkpoint(tmp_path / "run").iteration == RunDir(tmp_path / "run").load_state()["iteration"]
     assert group_of(process) == []
@@ -469,7 +503,7 @@ def test_workers_do_not_outlive_a_killed_run(color_videos, tmp_path):
 
 
 class Stuck(torch.utils.data.Dataset):
-    """Process ids, and one sample that never comes."""
+    """A data set of process ids, whose later samples never come."""
 
     def __len__(self) -> int:
         return 4
@@ -481,7 +515,7 @@ class Stuck(torch.utils.data.Dataset):
 
 
 def test_a_worker_that_is_stuck_ends_with_its_loader():
-    """torch ends it with a SIGTERM of the main process, which is not ignored."""
+    """torch sends a SIGTERM from the main process, which the worker does not ignore."""
     batches = iter(DataLoader(Stuck(), batch_size=None, num_workers=2, worker_init_fn=ignore_interrupts))
     workers = {next(batches), next(batches)}
     assert len(workers) == 2
@@ -517,4 +551,11 @@ def test_kill_9_leaves_a_run_that_resumes_to_the_same_weights(color_videos, tmp_
     ]
     assert iterations == sorted(set(iterations))
     left = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert left == {"config.json", "last.safetensors", "lock", "metrics.jsonl", "passport.json", "resume.pt"}
+    assert left == {
+        "config.json",
+        "last.safetensors",
+        "lock",
+        "metrics.jsonl",
+        "provenance.json",
+        "resume.pt",
+    }

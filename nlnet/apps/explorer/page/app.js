@@ -1,27 +1,27 @@
-// The page: its state, the panes that show it, and what happens to it.
+// The page: it holds the state, creates the panes, and handles uploads, downloads and links.
 
-import { pngOf } from "./figure.js";
+import { rescaled } from "./geometry.js";
 import { Pane } from "./pane.js";
-import { fitted } from "./scene.js";
+import { pngOf } from "./png.js";
 import { openSource } from "./source.js";
-import { found, read, written } from "./state.js";
-import { connect, drawToolbar } from "./toolbar.js";
+import { hashToState, resolve, stateToHash } from "./state.js";
+import { connectToolbar, drawToolbar } from "./toolbar.js";
 
 const source = openSource();
 const byName = (id) => document.getElementById(id);
 const panes = [];
-let state = read(location.hash);
+let state = hashToState(location.hash);
 let index;
-let turn = 0;
-let speaking = 0;
+let turn = 0; // number of the latest call of `render`
+let timer = 0; // of the text for screen readers
 
-// Which view of a run the state means: runs that take other numbers of views show the nearest one.
+// The view of a run that the state asks for. Runs may have different numbers of views: the corresponding one is taken.
 function viewOf(run) {
   const [first, facts] = [index.runs[state.run], index.runs[run]];
   const middle = (count) => Math.floor(count / 2);
   const clip = state.clip < 0 ? Math.floor((first.clips - 1) / 2) : Math.min(state.clip, first.clips - 1);
   const crop = state.crop < 0 ? middle(first.crops) : Math.min(state.crop, first.crops - 1);
-  const same = [fitted([clip], [first.clips], [facts.clips])[0], first.crops === facts.crops ? crop : middle(facts.crops)];
+  const same = [rescaled([clip], [first.clips], [facts.clips])[0], first.crops === facts.crops ? crop : middle(facts.crops)];
   return { facts, clip: same[0], crop: same[1], view: same[0] * facts.crops + same[1] };
 }
 
@@ -29,31 +29,33 @@ function runNames() {
   return index.runs.map((run) => run.name);
 }
 
-// What a link may not mean: a run or a video that is not here. It is told, and another one shown.
-function corrected() {
-  const told = [];
+// Replace a run or a video of a link that this explorer does not have, and show a message about it.
+function replaceMissing() {
+  const messages = [];
   const lists = [["video", "video", index.videos], ["run", "run", runNames()], ["with", "second run", runNames()]];
   for (const [what, noun, names] of lists) {
     const name = state[`${what}-name`];
-    const { number, here } = found(state, what, names);
+    const { number, here } = resolve(state, what, names);
     state = { ...state, [what]: here || what !== "with" ? number : -1, [`${what}-name`]: "" };
     if (here) continue;
-    const instead = what === "with" ? "nothing is compared" : name ? `this is ${names[number]}` : "this is the first one";
-    told.push(`The ${noun} of this link${name ? `, ${name},` : ""} is not here${names.length ? `; ${instead}` : ""}.`);
+    const instead = what === "with" ? "no run is compared" : name ? `${names[number]} is shown instead` : "the first one is shown instead";
+    messages.push(`The ${noun} of this link${name ? `, ${name},` : ""} does not exist here${names.length ? `; ${instead}` : ""}.`);
   }
-  if (told.length) say(told.join(" "));
+  if (messages.length) showMessage(messages.join(" "));
 }
 
+// Change the state and draw the page.
 function set(patch) {
   state = { ...state, ...patch };
-  say("");
+  showMessage("");
   return render();
 }
 
+// Draw the page. It waits for answers several times; a call stops if a later one has begun meanwhile.
 async function render() {
   turn += 1;
   const mine = turn;
-  corrected();
+  replaceMissing();
   const runs = state.with >= 0 ? [state.run, state.with] : [state.run];
   while (panes.length > runs.length) panes.pop().close();
   while (panes.length < runs.length) {
@@ -63,85 +65,90 @@ async function render() {
   byName("panes").classList.toggle("two", runs.length > 1);
   byName("empty").hidden = index.videos.length > 0;
   byName("panes").hidden = !index.videos.length;
-  controls();
-  keep();
+  drawControls();
+  saveState();
   if (!index.videos.length) return;
   await Promise.all(panes.map((pane, i) => pane.open(state, runs[i], viewOf(runs[i]).facts, viewOf(runs[i]).view)));
   if (mine !== turn) return;
-  await query(mine);
+  await requestAttention(mine);
   if (mine !== turn) return;
   for (const pane of panes) pane.draw(state);
-  controls();
-  keep();
-  speak();
+  drawControls();
+  saveState();
+  describe();
   for (const pane of panes) pane.predict();
 }
 
-// Ask every pane for the state's query; without one, for what the first pane's block changed most.
-async function query(mine) {
+// Request the attention from the state's query in every pane; without a query, from the position that the first pane's
+// block changes most.
+async function requestAttention(mine) {
   const first = panes.find((pane) => pane.blocks?.length);
   if (!first) return;
   const size = panes[0].clip?.size ?? first.clip.size;
-  const at = state.at ?? fitted(first.block().strongest[0], first.clip.size, size);
+  const at = state.at ?? rescaled(first.block().strongest[0], first.clip.size, size);
   state.at = at.map((value, axis) => Math.min(value, size[axis] - 1));
   await Promise.all(
     panes
       .filter((pane) => pane.clip)
-      .map((pane) => pane.ask(fitted(state.at, size, pane.clip.size))),
+      .map((pane) => pane.ask(rescaled(state.at, size, pane.clip.size))),
   );
-  // a page in a file knows some positions only: the query moves to the one that was answered
+  // an exported page has answers for some positions only: the query moves to the position that was answered
   if (mine === turn && first.answer && first === panes[0]) state.at = first.answer.at;
 }
 
-function controls() {
-  const { facts, clip, crop } = index.runs.length ? now() : {};
+function drawControls() {
+  const { facts, clip, crop } = index.runs.length ? shownView() : {};
   const signed = panes.some((pane) => pane.block()?.signed);
-  drawToolbar({ state, index, facts, clip, crop, signed, only: !source.live });
+  drawToolbar({ state, index, facts, clip, crop, signed, exported: !source.live });
 }
 
-function now() {
+// The view of the first run that is shown: {facts, clip, crop}. An exported page has one, whatever the state asks for.
+function shownView() {
   const chosen = viewOf(state.run);
   if (source.live || !index.videos.length) return chosen;
   const [view] = source.views(state.run, state.video);
   return { ...chosen, clip: Math.floor(view / chosen.facts.crops), crop: view % chosen.facts.crops };
 }
 
-function keep() {
+// Write the state into the address.
+function saveState() {
   const [video, run, second] = [index.videos[state.video], runNames()[state.run], runNames()[state.with]];
-  const hash = written({ ...state, "video-name": video ?? "", "run-name": run ?? "", "with-name": second ?? "" });
+  const hash = stateToHash({ ...state, "video-name": video ?? "", "run-name": run ?? "", "with-name": second ?? "" });
   if (hash !== location.hash && !(hash === "#" && location.hash === "")) history.replaceState(null, "", hash);
   document.title = index.videos.length ? `${index.videos[state.video]} · nlnet explore` : "nlnet explore";
 }
 
-function speak() {
-  clearTimeout(speaking);
-  speaking = setTimeout(() => {
-    byName("spoken").textContent = panes.map((pane) => pane.spoken()).join(" ");
+// Describe the attention for screen readers; delayed, so that only the last position of a drag is read aloud.
+function describe() {
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    byName("spoken").textContent = panes.map((pane) => pane.describe()).join(" ");
   }, 300);
 }
 
-function say(words) {
+function showMessage(words) {
   byName("message").textContent = words;
   byName("message").hidden = !words;
 }
 
-// Take the first of some files up. Only one at a time is shown, so the others would go by unnoticed.
+// Upload the first of some files. Only one video is shown at a time, so the others would go unnoticed.
 async function upload([file, ...others]) {
   const limit = index.upload_limit;
-  if (file.size > limit) return say(`${file.name} is larger than the limit of ${limit / 1e6} MB (--upload-limit).`);
+  if (file.size > limit) return showMessage(`${file.name} is larger than the limit of ${limit / 1e6} MB (--upload-limit).`);
   byName("drop").hidden = true;
-  say(`Taking ${file.name} up…`);
+  showMessage(`Uploading ${file.name}…`);
   try {
     const { video } = await source.upload(file);
     index = await source.index(); // other pages may have added videos too
     await set({ video, at: null });
-    if (others.length) say(`Of ${others.length + 1} files ${file.name} is taken up alone: drop one video at a time.`);
+    if (others.length) showMessage(`Only ${file.name} of ${others.length + 1} files was uploaded: drop one video at a time.`);
   } catch (error) {
-    say(`${file.name}: ${error.message}`);
+    showMessage(`${file.name}: ${error.message}`);
   }
 }
 
-function takeFiles() {
+// Accept files that are dropped on the page or chosen with its buttons.
+function acceptFiles() {
   const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
   addEventListener("dragover", (event) => {
     if (!holdsFiles(event)) return;
@@ -160,37 +167,37 @@ function takeFiles() {
   for (const id of ["add", "choose"]) byName(id).addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
     if (input.files.length) upload([...input.files]);
-    input.value = "";
+    input.value = ""; // so that the same file can be chosen again
   });
 }
 
 async function download() {
   const shown = panes.filter((pane) => pane.answer);
-  if (!shown.length) return say("There is no picture yet.");
+  if (!shown.length) return showMessage("There is no picture yet.");
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await pngOf(shown.map((pane) => pane.sheet())));
+  link.href = URL.createObjectURL(await pngOf(shown.map((pane) => pane.forDownload())));
   link.download = `${index.videos[state.video].replace(/\.\w+$/, "")}-${shown[0].block().path}-${state.at.join("-")}.png`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 async function copyLink() {
-  keep();
+  saveState();
   try {
     await navigator.clipboard.writeText(location.href);
-    say("The link to this view is copied.");
+    showMessage("The link to this view is copied.");
   } catch {
-    say(`The link to this view: ${location.href}`);
+    showMessage(`The link to this view: ${location.href}`);
   }
 }
 
-// Show what an address says, which may be a video that came after this page was opened.
-async function follow() {
-  say("");
+// Show the state of a new address; its video may have been added after this page was opened.
+async function followLink() {
+  showMessage("");
   try {
     index = await source.index();
   } catch (error) {
-    return say(error.message);
+    return showMessage(error.message);
   }
   await render();
 }
@@ -199,24 +206,24 @@ async function start() {
   try {
     index = await source.index();
   } catch (error) {
-    return say(error.message);
+    return showMessage(error.message);
   }
-  connect(set, now);
+  connectToolbar(set, shownView);
   byName("link").addEventListener("click", copyLink);
   byName("picture").addEventListener("click", download);
   byName("skip").addEventListener("click", (event) => {
-    event.preventDefault(); // the address holds the state
+    event.preventDefault(); // the address holds the state, not the target of this link
     document.querySelector(".stage")?.focus();
   });
   addEventListener("hashchange", () => {
-    state = read(location.hash);
-    follow();
+    state = hashToState(location.hash);
+    followLink();
   });
   byName("add").hidden = !source.live;
   byName("origin").textContent = source.live
     ? "Served by nlnet explore on this machine; nothing is sent elsewhere."
-    : "Written by nlnet explore: one view of each video, a grid of positions in every frame, weights to 1/510 of the largest (1/254 where they have signs).";
-  if (source.live) takeFiles();
+    : "Exported by nlnet explore: one view of each video, a grid of positions in every frame, weights rounded to 1/510 of the largest (1/254 if they have signs).";
+  if (source.live) acceptFiles();
   await render();
 }
 

@@ -1,23 +1,23 @@
-// The clip playing at the video's own pace.
+// The player: the clip playing at the speed of its video.
 
-import { Figure, momentOf } from "./figure.js";
+import { Figure, frameTime } from "./figure.js";
 
 export class Player {
-  // `moved(frame)` when a person moves it or stops it there.
-  constructor(root, moved) {
+  // `stopped(frame)` is called when a person stops the player or moves its slider.
+  constructor(root, stopped) {
     this.figure = new Figure(root.querySelector("svg"), { stacked: true });
     [this.button, this.slider, this.time] = ["button", "input", "output"].map((name) => root.querySelector(name));
-    this.moved = moved;
-    this.playing = 0;
+    this.stopped = stopped;
+    this.playing = 0; // the number of the timer, 0 while the player stands still
     this.button.addEventListener("click", () => (this.playing ? this.stop() : this.play()));
     this.slider.addEventListener("input", () => {
       this.halt();
       this.show(Number(this.slider.value));
-      this.moved(this.now);
+      this.stopped(this.now);
     });
   }
 
-  // The same clip in another width plays on; another clip stands still.
+  // Lay a clip out in a width of `room` pixels. The same clip goes on playing; another clip stops the player.
   setClip(clip, room) {
     if (clip !== this.clip) this.halt();
     this.clip = clip;
@@ -29,7 +29,7 @@ export class Player {
     this.now = Math.min(frame, this.clip.frames.length - 1);
     this.figure.show(this.now);
     this.slider.value = this.now;
-    const words = `frame ${this.now}, ${momentOf(this.clip, this.now)}`;
+    const words = `frame ${this.now}, ${frameTime(this.clip, this.now)}`;
     this.slider.setAttribute("aria-valuetext", words);
     this.time.textContent = `${this.now + 1} / ${this.clip.frames.length}`;
     this.figure.svg.setAttribute("aria-label", `The clip, ${words}`);
@@ -39,13 +39,14 @@ export class Player {
     this.button.textContent = "Pause";
     const next = () => {
       this.show((this.now + 1) % this.clip.frames.length);
-      this.playing = setTimeout(next, this.pause());
+      this.playing = setTimeout(next, this.duration());
     };
-    this.playing = setTimeout(next, this.pause());
+    this.playing = setTimeout(next, this.duration());
   }
 
-  // How long the present frame stays, milliseconds. A clip may go on from the video's end at its beginning.
-  pause() {
+  // How long the present frame is shown, in milliseconds; 250 if its duration is unknown. A clip longer than its video
+  // starts over, so the gap to the next frame may be negative.
+  duration() {
     const seconds = this.clip.seconds ?? [];
     const gap = seconds[this.now + 1] - seconds[this.now];
     return 1000 * Math.min(Math.max(gap > 0 ? gap : 0.25, 0.03), 2);
@@ -53,10 +54,10 @@ export class Player {
 
   stop() {
     this.halt();
-    this.moved(this.now);
+    this.stopped(this.now);
   }
 
-  // Stand still and tell nobody.
+  // Stop without calling `stopped`.
   halt() {
     clearTimeout(this.playing);
     this.playing = 0;

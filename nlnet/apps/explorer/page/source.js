@@ -1,83 +1,86 @@
-// Where answers come from: the server, or the file itself. Both give the same.
+// Where the page gets its answers: from the server, or from the exported file itself. Both sources have the same methods.
 
-import { nearest } from "./scene.js";
+import { nearest } from "./geometry.js";
 
 export function openSource() {
-  const kept = document.getElementById("kept");
-  return kept ? new Kept(JSON.parse(kept.textContent)) : new Served();
+  const exported = document.getElementById("answers");
+  return exported ? new ExportedSource(JSON.parse(exported.textContent)) : new ServerSource();
 }
 
+// The bytes of a base64 text.
 function bytesOf(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
-// `nlnet explore` answers while it runs.
-class Served {
+// Answers of a running `nlnet explore`.
+class ServerSource {
   live = true;
 
   async index() {
-    return this.ask("index", {});
+    return this.get("index", {});
   }
 
   async clip(run, video, view) {
-    return this.ask("clip", { run, video, view });
+    return this.get("clip", { run, video, view });
   }
 
   async blocks(run, video, view) {
-    return this.ask("blocks", { run, video, view });
+    return this.get("blocks", { run, video, view });
   }
 
-  // {at, rows: {path: {centre, weights}}}
+  // The weights of all blocks from a position: {at, rows: {path: {centre, weights}}}.
   async rows(run, video, view, at) {
-    const rows = await this.ask("rows", { run, video, view, at: at.join(",") });
+    const rows = await this.get("rows", { run, video, view, at: at.join(",") });
     for (const row of Object.values(rows)) row.weights = new Float32Array(bytesOf(row.weights).buffer);
     return { at, rows };
   }
 
   async scores(run, video, view) {
-    return this.ask("scores", { run, video, view });
+    return this.get("scores", { run, video, view });
   }
 
+  // The views that can be shown: all of them.
   views(run, video, count) {
     return Array.from({ length: count }, (_, view) => view);
   }
 
   async upload(file) {
     const headers = { "X-File-Name": encodeURIComponent(file.name), "Content-Type": "application/octet-stream" };
-    return this.answer(fetch("api/videos", { method: "POST", headers, body: file }));
+    return this.json(fetch("api/videos", { method: "POST", headers, body: file }));
   }
 
-  async ask(what, values) {
-    return this.answer(fetch(`api/${what}?${new URLSearchParams(values)}`));
+  async get(what, values) {
+    return this.json(fetch(`api/${what}?${new URLSearchParams(values)}`));
   }
 
-  async answer(request) {
+  // The JSON of a response; an Error with the server's message if it failed.
+  async json(request) {
     let response;
     try {
       response = await request;
     } catch {
       throw new Error("The explorer does not answer. Is nlnet explore still running?");
     }
-    const value = await response.json().catch(() => ({ error: `The answer cannot be read (${response.status}).` }));
+    const value = await response.json().catch(() => ({ error: `The response cannot be read (status ${response.status}).` }));
     if (!response.ok) throw new Error(value.error);
     return value;
   }
 }
 
-// `nlnet explore --export` wrote the answers into this page: one view of each video, and a grid of positions.
-class Kept {
+// Answers inside a file written by `nlnet explore --export`: one view of each video, and a grid of positions.
+class ExportedSource {
   live = false;
 
-  constructor(kept) {
-    this.kept = kept;
+  constructor(answers) {
+    this.answers = answers;
   }
 
   entry(run, video) {
-    return this.kept.entries[`${run}/${video}`];
+    return this.answers.entries[`${run}/${video}`];
   }
 
   async index() {
-    return this.kept;
+    return this.answers;
   }
 
   async clip(run, video) {
@@ -88,13 +91,14 @@ class Kept {
     return this.entry(run, video).blocks;
   }
 
-  // Of the kept position that is nearest to `at`.
+  // As in ServerSource, for the exported position nearest to `at`. `exported_rows` in export.py describes the format.
   async rows(run, video, view, at) {
-    const { places, rows, blocks } = this.entry(run, video);
-    const indices = at.map((value, axis) => nearest(value, places[axis]));
+    const { positions, rows, blocks } = this.entry(run, video);
+    const indices = at.map((value, axis) => nearest(value, positions[axis]));
     const found = {};
     for (const { path, keys } of blocks) {
       const row = rows[path];
+      // decoded once, at the first click
       row.data ??= row.signed ? new Int8Array(bytesOf(row.bytes).buffer) : bytesOf(row.bytes);
       row.scale ??= new Float32Array(bytesOf(row.factors).buffer);
       const cell = indices.map((i, axis) => row.cells[axis][i]);
@@ -106,13 +110,14 @@ class Kept {
         weights: Float32Array.from(levels, (level) => level * row.scale[number]),
       };
     }
-    return { at: indices.map((i, axis) => places[axis][i]), rows: found };
+    return { at: indices.map((i, axis) => positions[axis][i]), rows: found };
   }
 
   async scores(run, video, view) {
     return this.entry(run, video).scores[view];
   }
 
+  // The views that can be shown: the exported one.
   views(run, video) {
     return [this.entry(run, video).view];
   }

@@ -1,21 +1,21 @@
-// The state of the page, all of it in the address behind the #, so that a link shows what its sender saw.
+// The state of the page. All of it is in the address after the #, so that a link shows what its sender saw.
 
 export const INITIAL = {
   video: 0,
-  clip: -1, // -1: the middle one
-  crop: -1, // -1: the centre
+  clip: -1, // -1: the middle clip
+  crop: -1, // -1: the centre crop
   run: 0,
-  with: -1, // -1: no second run
-  block: "", // "": the last one of the network
-  block2: "",
-  at: null, // [t, y, x] in the first run's clip; null: what the block changed most
+  with: -1, // the second run; -1: none
+  block: "", // path; "": the last block of the network
+  block2: "", // of the second run
+  at: null, // query [t, y, x] in the clip of the first run; null: the position that the block changes most
   sign: "positive",
   top: 20,
   heat: true,
   arrows: true,
-  frame: -1, // of the player; -1: the query's
+  frame: -1, // frame of the player; -1: the frame of the query
   theme: "auto",
-  // what the sender saw under the numbers above: another server may count otherwise
+  // the names that belonged to the numbers above: another server may number its videos and runs differently
   "video-name": "",
   "run-name": "",
   "with-name": "",
@@ -23,7 +23,8 @@ export const INITIAL = {
 
 const CHOICES = { sign: ["positive", "negative"], theme: ["auto", "light", "dark"] };
 
-export function written(state) {
+// The address of a state: everything that differs from `INITIAL`.
+export function stateToHash(state) {
   const parts = new URLSearchParams();
   for (const [name, initial] of Object.entries(INITIAL)) {
     const value = state[name];
@@ -33,17 +34,17 @@ export function written(state) {
   return `#${parts.toString().replaceAll("%2C", ",")}`;
 }
 
-// Which of `names` a link means by the number and the name that it gives: the name decides. {number, here}, where
-// `here` says whether that is what its sender saw; otherwise the number is of one that is there.
-export function found(state, what, names) {
+// Find what a link means by a number and a name in the list `names`; if they disagree the name decides. Returns
+// {number, here}: `here` is false if the sender's video or run is not in the list, and `number` is then a replacement.
+export function resolve(state, what, names) {
   const [number, name] = [state[what], state[`${what}-name`]];
   if (number < 0 || (number < names.length && (!name || name === names[number]))) return { number, here: true };
   if (names.includes(name)) return { number: names.indexOf(name), here: true };
   return { number: number < names.length ? number : 0, here: !names.length && !name };
 }
 
-// The state of a link; what it does not say, or says wrongly, is as initially.
-export function read(hash) {
+// The state of an address; missing and invalid parts are as in `INITIAL`.
+export function hashToState(hash) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
   const state = { ...INITIAL };
   for (const [name, initial] of Object.entries(INITIAL)) {

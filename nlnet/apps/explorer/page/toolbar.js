@@ -1,11 +1,11 @@
-// The controls above the figure: they show the state and change it.
+// The toolbar above the figure: its controls show the state and change it.
 
-import { html } from "./panels.js";
+import { html } from "./lists.js";
 
 const byId = (id) => document.getElementById(id);
 
-// Connect the controls once. `set(patch)` changes the state; `current()` gives {state, index, facts, clip, crop}.
-export function connect(set, current) {
+// Connect the controls, once. `set(patch)` changes the state; `current()` returns the {clip, crop} that are shown.
+export function connectToolbar(set, current) {
   const picked = { run: (value) => ({ run: value, at: null }), with: (value) => ({ with: value }), video: (value) => ({ video: value, at: null }) };
   for (const [id, patch] of Object.entries(picked)) {
     byId(id).addEventListener("change", (event) => set(patch(Number(event.target.value))));
@@ -25,7 +25,8 @@ export function connect(set, current) {
   byId("toolbar").addEventListener("submit", (event) => event.preventDefault());
 }
 
-export function drawToolbar({ state, index, facts, clip, crop, signed, only }) {
+// Show the state in the controls. `exported`: the page has one view of each video, so clip and crop cannot be changed.
+export function drawToolbar({ state, index, facts, clip, crop, signed, exported }) {
   options(byId("video"), index.videos, state.video);
   options(byId("run"), index.runs.map((run) => run.name), state.run);
   options(byId("with"), ["nothing", ...index.runs.map((run) => run.name)], state.with, -1);
@@ -35,9 +36,9 @@ export function drawToolbar({ state, index, facts, clip, crop, signed, only }) {
     ["crop", crop, facts.crops],
   ]) {
     byId(axis).textContent = `${now + 1} / ${count}`;
-    byId(`${axis}-back`).disabled = only || now === 0;
-    byId(`${axis}-on`).disabled = only || now === count - 1;
-    byId(axis).parentElement.title = only ? "This page holds one view of each video" : "";
+    byId(`${axis}-back`).disabled = exported || now === 0;
+    byId(`${axis}-on`).disabled = exported || now === count - 1;
+    byId(axis).parentElement.title = exported ? "This page contains one view of each video" : "";
   }
   for (const radio of byId("sign").querySelectorAll("input")) {
     radio.checked = radio.value === (signed ? state.sign : "positive");
@@ -52,7 +53,7 @@ export function drawToolbar({ state, index, facts, clip, crop, signed, only }) {
   document.documentElement.dataset.theme = state.theme;
 }
 
-// Fill a <select> with names numbered from `first`, where they changed.
+// Fill a <select> with names numbered from `first`, if they have changed.
 function options(select, names, chosen, first = 0) {
   if (select.dataset.names !== names.join("\n")) {
     select.replaceChildren(...names.map((name, i) => html("option", { value: String(i + first) }, name)));

@@ -1,4 +1,4 @@
-"""Folded networks answer as the networks that they were made of."""
+"""Folded networks give the logits of the networks that they were made of."""
 
 import copy
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from nlnet.layers.norms import FrozenAffine, create_norm, folded
-from nlnet.models.folding import fold
+from nlnet.layers.folding import fold, folded
+from nlnet.layers.norms import FrozenAffine, create_norm
 from nlnet.zoo import create_model
 
 
-def lived_in(model: nn.Module) -> nn.Module:
-    """With statistics, scales and shifts that are not those of a fresh network."""
+def trained(model: nn.Module) -> nn.Module:
+    """The model with statistics, scales and shifts that differ from those of a fresh network."""
     torch.manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -28,7 +28,7 @@ def lived_in(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("norm", ["batch", "sync", "affine"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_logits_are_the_networks_own(name, norm, layout):
-    model = lived_in(create_model(name, num_classes=5, variant="8x8", norm=norm)).double().eval()
+    model = trained(create_model(name, num_classes=5, variant="8x8", norm=norm)).double().eval()
     x = torch.randn(2, 3, 8, 32, 32, dtype=torch.float64).contiguous(memory_format=layout)
     before = copy.deepcopy(model.state_dict())
     with torch.no_grad():
@@ -39,7 +39,7 @@ def test_logits_are_the_networks_own(name, norm, layout):
 
 
 def test_no_batch_norm_is_left():
-    model = lived_in(create_model("i3d_mini_nl1", num_classes=5, variant="8x8")).train()
+    model = trained(create_model("i3d_mini_nl1", num_classes=5, variant="8x8")).train()
     small = fold(model)
     assert not any(isinstance(module, nn.BatchNorm3d) for module in small.modules())
     assert not small.training
@@ -48,7 +48,7 @@ def test_no_batch_norm_is_left():
 
 
 def test_other_norms_stay():
-    model = lived_in(create_model("c2d_mini", num_classes=5, variant="8x8", norm="group")).eval()
+    model = trained(create_model("c2d_mini", num_classes=5, variant="8x8", norm="group")).eval()
     x = torch.randn(1, 3, 8, 32, 32)
     with torch.no_grad():
         assert torch.equal(fold(model)(x), model(x))

@@ -1,4 +1,4 @@
-"""What learns: a network, its optimiser, and one step of the two on the batches of all processes."""
+"""Network and optimiser of a run: forward, backward and update on the batches of all processes."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -6,50 +6,56 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nlnet.block_stats import Watch, watch
-from nlnet.data import Batch
+from nlnet.block_stats import BlockStats, measure
+from nlnet.data import Batch, normalize
 from nlnet.engine.config import Config
 from nlnet.engine.config.inputs import sampling
 from nlnet.engine.distributed import World
 from nlnet.engine.network import PRECISIONS
-from nlnet.engine.training.batch_norms import clips_of, norms_for, precise_statistics
-from nlnet.engine.training.loss import training_loss
-from nlnet.engine.training.meter import Meter
+from nlnet.engine.runs.directory import BLOCK_STATS
+from nlnet.engine.training.batch_norms import frozen_statistics, precise_statistics
+from nlnet.engine.training.loss import Meter, training_loss
 from nlnet.engine.training.optimizer import create_optimizer, freeze_norms, set_rate
-from nlnet.engine.training.sampler import mix
-from nlnet.engine.training.schedule import learning_rate, scaled_rate
+from nlnet.engine.training.sampler import mix_seeds
+from nlnet.engine.training.schedule import scheduled_rate
 from nlnet.insertion.insert import nonlocal_blocks
 from nlnet.models.resnet import VideoResNet
 
 
 class Learner:
-    """A network in training. `transferred` are the names of its weights that came from elsewhere."""
+    """A network in training, its optimiser and its gradient scaler.
+
+    Args:
+        transferred: names of the weights that came from `init.weights`.
+    """
 
     def __init__(
         self, model: VideoResNet, config: Config, world: World, transferred: Collection[str]
     ) -> None:
         self.model, self.config, self.world = model, config, world
         model.checkpointing = config.training.checkpointing
+        # before the optimiser: it must hold the parameters on the device
         model.to(world.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.frozen = freeze_norms(model, transferred) if config.training.frozen_norm else []
         self.optimizer = create_optimizer(model, config.optimizer, transferred)
+        # float16 gradients underflow without a scale; bfloat16 has the range of float32
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.training.precision == "fp16")
         self.frames, _ = sampling(config)
-        self.peak = scaled_rate(config.optimizer.lr, config.training.batch, config.optimizer.reference_batch)
         self.network: nn.Module = torch.compile(model) if config.training.compile else model  # type: ignore[assignment]
         self.parallel: DistributedDataParallel | None = None
 
     def distribute(self) -> None:
-        """Join the other processes' networks; all do it at the same time."""
+        """Synchronise the network with those of the other processes; all processes call it at the same time."""
         if self.world.size > 1:
             devices = [self.world.device.index] if self.world.device.type == "cuda" else None
             self.network = self.parallel = DistributedDataParallel(self.network, device_ids=devices)
 
     def state(self) -> dict[str, Any]:
-        """What learning goes on from."""
+        """The state of network, optimiser and gradient scaler, to resume from."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -57,23 +63,9 @@ class Learner:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take the optimiser's part of `state`; the network's is loaded before there is an optimiser."""
+        """Load optimiser and gradient scaler from `state`; the network is loaded before the learner is made."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-
-    def rate(self, iteration: int) -> float:
-        """The learning rate of a step."""
-        schedule = self.config.schedule
-        return learning_rate(
-            iteration,
-            peak=self.peak,
-            iterations=schedule.iterations,
-            policy=schedule.policy,
-            steps=schedule.steps,
-            gamma=schedule.gamma,
-            warmup=schedule.warmup,
-            warmup_start=schedule.warmup_start,
-        )
 
     def step(
         self,
@@ -84,18 +76,23 @@ class Learner:
         stop: Callable[[], bool],
         note: Callable[[dict[str, Any]], None],
     ) -> tuple[bool, int]:
-        """Forward and backward over the micro-batches of an iteration, clip, update.
+        """Run one iteration: forward and backward over its micro-batches, clip the gradient, update the weights.
 
-        A video that cannot be read leaves its micro-batch smaller; a micro-batch without any adds nothing to the
-        gradient, and an iteration without any changes no weight. `note` is given the vital signs of the blocks
-        where they are due, and what could not be read.
+        A video that cannot be read makes its micro-batch smaller. A micro-batch without videos adds nothing to the
+        gradient, and an iteration without videos changes no weight.
 
-        Returns whether some process is to `stop`, and the clips that were read, of all processes.
+        Args:
+            stop: whether this process has been asked to stop.
+            note: called with a record for each unreadable video, and for each block when its statistics are due.
+
+        Returns:
+            Whether any process has been asked to stop, and the number of clips read by all processes.
         """
         config = self.config.training
-        self._training_mode()
-        torch.manual_seed(mix(config.seed, iteration, self.world.rank, 3))
-        set_rate(self.optimizer, self.rate(iteration))
+        self._set_training_mode()
+        # dropout depends on iteration and process alone, so that a resumed run draws the same numbers
+        torch.manual_seed(mix_seeds(config.seed, iteration, self.world.rank, 3))
+        set_rate(self.optimizer, scheduled_rate(self.config, iteration))
         clips = 0
         for part in range(config.accumulate):
             waited = time.perf_counter()
@@ -105,19 +102,22 @@ class Learner:
             clips += len(batch.indices)
             for failure in batch.failures:
                 note({"kind": "skipped", "rank": self.world.rank, "reason": failure.reason})
+            # the processes exchange gradients once an iteration, in the backward pass of the last micro-batch
             last = part == config.accumulate - 1
             with nullcontext() if last or self.parallel is None else self.parallel.no_sync():
-                for signs in self._add_gradient(iteration, part, batch, meter):
-                    note(signs)
+                for statistics in self._add_gradient(iteration, part, batch, meter):
+                    note(statistics)
+        # one exchange for both: all processes must agree on whether to stop and whether to update
         asked, clips = self.world.count(int(stop()), clips)
         if clips > 0:
             self._update()
         self.optimizer.zero_grad(set_to_none=True)
         return asked > 0, clips
 
-    def statistics(self, batches: Iterable[Batch]) -> AbstractContextManager[None]:
-        """Inside, the batch norms hold statistics measured on `batches` with the weights of now."""
-        self._training_mode()
+    def precise_statistics(self, batches: Iterable[Batch]) -> AbstractContextManager[None]:
+        """Give the batch norms statistics measured on `batches` with the current weights, inside the `with`."""
+        self._set_training_mode()
+        # one process skips empty batches; among several it runs them, because the others wait in synchronised norms
         clips = (self._clips(batch) for batch in batches if batch.clips is not None or self.world.size > 1)
 
         def run(clip: Tensor) -> object:
@@ -129,57 +129,64 @@ class Learner:
     def _add_gradient(
         self, iteration: int, part: int, batch: Batch, meter: Meter
     ) -> Iterator[dict[str, Any]]:
-        """Forward and backward of one micro-batch, and the vital signs of its blocks.
-
-        One without clips is gone through only where other processes wait for it.
-        """
+        """Run forward and backward of one micro-batch; yield the records of its blocks' statistics."""
         config = self.config.training
+        # without clips: nothing to do alone; among several processes the others wait for this backward pass
         if batch.clips is None and self.world.size == 1:
             return
         clip = self._clips(batch)
-        with norms_for(self.model, clip):
+        with frozen_statistics(self.model, when=len(clip) == 0):
             with self._autocast():
-                with self._watch(iteration, part, batch) as watched:
+                with self._measure_blocks(iteration, part, batch) as measured:
                     logits = self.network(clip)
                 if batch.clips is None:
-                    loss = logits.sum()  # of nothing: zero, and so is its gradient
+                    loss = logits.sum()  # over zero clips: 0, with a gradient of zeros for every parameter
                 else:
-                    assert batch.labels is not None, "read_training_videos refuses lists without labels"
+                    assert batch.labels is not None, "read_training_videos rejects lists without labels"
                     labels = batch.labels.to(self.world.device, non_blocking=True)
                     loss = training_loss(logits, labels, label_smoothing=config.label_smoothing)
                     meter.add(loss.detach(), logits.detach(), labels)
             self.scaler.scale(loss / config.accumulate).backward()
-        for path, signs in watched.read().items():
-            yield {"kind": "vitals", "block": path, **signs}
+        for path, statistics in measured.read().items():
+            yield {"kind": BLOCK_STATS, "block": path, **statistics}
 
     def _update(self) -> None:
+        """Clip the gradient if configured, and update the weights."""
         if self.config.optimizer.clip_norm is not None:
+            # the limit is for the true gradient, not the scaled one of float16
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def _clips(self, batch: Batch) -> Tensor:
-        return clips_of(batch, self.config.data, frames=self.frames, device=self.world.device)
+    def _clips(self, batch: Batch) -> Float[Tensor, "B 3 T H W"]:
+        """The normalised clips of a batch on the device; B = 0 if no video could be read."""
+        data, device = self.config.data, self.world.device
+        if batch.clips is None:
+            clip = torch.empty(0, 3, self.frames, data.crop, data.crop, device=device)
+        else:
+            clip = normalize(batch.clips.to(device, non_blocking=True), data.mean, data.std)
+        return clip.contiguous(memory_format=torch.channels_last_3d)
 
     def _autocast(self) -> torch.autocast:
         precision = self.config.training.precision
         return torch.autocast(self.world.device.type, PRECISIONS[precision], enabled=precision != "float32")
 
-    def _training_mode(self) -> None:
+    def _set_training_mode(self) -> None:
+        """Put the network into training mode, and frozen norms back into evaluation mode."""
         self.network.train()
         for module in self.frozen:
             module.eval()
 
     @contextmanager
-    def _watch(self, iteration: int, part: int, batch: Batch) -> Iterator[Watch]:
-        """Watch the blocks where it is due: the first process, in the iteration's first micro-batch.
+    def _measure_blocks(self, iteration: int, part: int, batch: Batch) -> Iterator[BlockStats]:
+        """Measure the blocks inside the `with` if due: on the first process, in the first micro-batch.
 
-        There a compiled network runs as it was written: what is compiled calls no hooks.
+        A compiled network then runs without compilation, because compiled code calls no hooks.
         """
-        every, done = self.config.training.vitals_every, iteration + 1
+        every, done = self.config.training.block_stats_every, iteration + 1
         due = every > 0 and (done % every == 0 or done in (1, self.config.schedule.iterations))
         due = due and part == 0 and self.world.first and batch.clips is not None
-        as_written = torch.compiler.set_stance("force_eager") if due else nullcontext()
-        with as_written, watch(nonlocal_blocks(self.model) if due else {}) as watched:
-            yield watched
+        uncompiled = torch.compiler.set_stance("force_eager") if due else nullcontext()
+        with uncompiled, measure(nonlocal_blocks(self.model) if due else {}) as measured:
+            yield measured
