@@ -212,7 +212,7 @@ def run_commands(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
                 stdout=log,
                 stderr=log,
                 env=environment,
-                preexec_fn=partial(end_with_parent, signal.SIGTERM),
+                preexec_fn=partial(end_with_parent, signal.SIGTERM, os.getpid()),
             )
             try:
                 while process.poll() is None:

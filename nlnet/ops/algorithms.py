@@ -6,7 +6,8 @@ A new algorithm is one entry here (docs/extending.md): its function, on which de
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,15 +50,16 @@ class Algorithm:
     no price can be asked for, and the first entry that compiles is taken."""
 
 
-def _by_definition(operator: str) -> Callable[..., Tensor]:
-    """The reference implementation as an entry of the table."""
+def by_definition(operator: str, **changes: Any) -> Algorithm:
+    """The entry that computes an operator by its reference implementation; `changes` are other costs than the usual."""
 
     def run(theta: Tensor, phi: Tensor, g: Tensor, weight: Tensor | None, scale: float) -> Tensor:
         # its sums over M keys need float32 where the inputs are halves
         wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (theta, phi, g))
         return definition(*wide, pairwise=operator, weight=weight, scale=scale).to(g.dtype)
 
-    return run
+    costs = {"macs": cost.definition_macs, "bytes": cost.definition_bytes, "price": cost.definition_price}
+    return Algorithm(run=run, **{**costs, **changes})
 
 
 # Each algorithm takes what its formula has; the table calls all of them alike.
@@ -69,12 +71,9 @@ def _without_scale(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda theta, phi, g, weight, scale: run(theta, phi, g, weight=weight)
 
 
-_defined = partial(
-    Algorithm, macs=cost.definition_macs, bytes=cost.definition_bytes, price=cost.definition_price
-)
 ALGORITHMS: dict[str, dict[str, Algorithm]] = {
     "softmax": {
-        "definition": _defined(run=_by_definition("softmax"), price=cost.softmax_kept_price),
+        "definition": by_definition("softmax", price=cost.softmax_kept_price),
         "tiled": Algorithm(
             run=_without_weight(softmax_tiled),
             macs=cost.definition_macs,
@@ -91,7 +90,7 @@ ALGORITHMS: dict[str, dict[str, Algorithm]] = {
         ),
     },
     "dot_product": {
-        "definition": _defined(run=_by_definition("dot_product")),
+        "definition": by_definition("dot_product"),
         "reassociated": Algorithm(
             run=_without_weight(dot_product_reassociated),
             macs=cost.reassociated_macs,
@@ -101,8 +100,8 @@ ALGORITHMS: dict[str, dict[str, Algorithm]] = {
         ),
     },
     "concatenation": {
-        "definition": _defined(
-            run=_by_definition("concatenation"), macs=cost.concatenation_macs, price=cost.concatenation_price
+        "definition": by_definition(
+            "concatenation", macs=cost.concatenation_macs, price=cost.concatenation_price
         ),
         "sorted": Algorithm(
             run=_without_scale(concatenation_sorted),

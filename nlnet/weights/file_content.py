@@ -1,5 +1,6 @@
 """The raw content of a weight file of any format, before its keys are recognised."""
 
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ def read_file(path: Path) -> FileContent:
     if path.is_dir():
         path = path / "checkpoints" / "last.safetensors"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; expected a weight file or a run directory")
+        raise FileNotFoundError(
+            errno.ENOENT, "no such file; expected a weight file or a run directory", str(path)
+        )
     if is_safetensors(path):
         tensors, metadata = read_safetensors(path)
         return FileContent(values=tensors, metadata=metadata)

@@ -81,8 +81,7 @@ def test_a_fifth_pairwise_function_is_two_entries(monkeypatch):
 
     monkeypatch.setitem(OPERATORS, "squared", Operator(affinity=squared))
     monkeypatch.setitem(PAIRWISE, "squared", Pairwise(operator="squared", formula="(θ_iᵀφ_j)²"))
-    by_definition = algorithms._defined(run=algorithms._by_definition("squared"))
-    monkeypatch.setitem(ALGORITHMS, "squared", {"definition": by_definition})
+    monkeypatch.setitem(ALGORITHMS, "squared", {"definition": algorithms.by_definition("squared")})
     block = NonLocalBlock(6, ndim=2, pairwise="squared", subsample=False, norm="none").double()
     torch.nn.init.normal_(block.W_z.weight)
     x = torch.randn(1, 6, 3, 4, dtype=torch.float64)

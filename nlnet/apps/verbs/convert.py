@@ -16,7 +16,7 @@ from nlnet.engine.config import Config, from_mapping, override
 from nlnet.engine.config.inputs import sampling
 from nlnet.engine.runs.atomic_write import write_atomically
 from nlnet.engine.runs.checkpoint import Checkpoint, save_checkpoint
-from nlnet.errors import ConfigError, RunError, WeightsError, listed
+from nlnet.errors import ConfigError, RunError, listed
 from nlnet.models.options import OPTIONS
 from nlnet.models.resnet import VideoResNet
 from nlnet.weights.architecture import architecture_of
@@ -53,17 +53,14 @@ def run_convert(
 
     Raises:
         RunError: `out` exists.
-        WeightsError: `origin` does not exist or cannot be read.
+        FileNotFoundError: `origin` does not exist. WeightsError: it cannot be read.
     """
     if out.exists():
         raise RunError(f"{out}: exists already; remove it, or choose another name")
     given = model_settings(assignments)
     name = given.pop("name", None) or name
     network_options = {key: value for key, value in given.items() if key in OPTIONS}
-    try:
-        weights = read_weights(origin, source=source, options=network_options)
-    except FileNotFoundError as error:  # without an errno, since it is not from the operating system
-        raise WeightsError(str(error)) from None
+    weights = read_weights(origin, source=source, options=network_options)
     config = configuration(weights, assignments, given, name)
     classes = class_names(weights, classes_file, named=name is not None)
     model, loaded = network_of(weights, name=name, num_classes=len(classes), options=given)

@@ -19,7 +19,7 @@ from nlnet.engine.distributed import World
 from nlnet.engine.evaluation.score_files import Score
 from nlnet.engine.evaluation.video_scores import Evaluation, Unread, VideoScores
 from nlnet.engine.network import PRECISIONS, eval_precision, eval_window, for_testing
-from nlnet.engine.signals import ignore_interrupts
+from nlnet.engine.signals import ignore_interrupts, wait_for_threads
 from nlnet.errors import EvaluationError
 from nlnet.models.resnet import Triple, VideoResNet
 
@@ -117,6 +117,7 @@ def evaluate(
     unread: list[Unread] = []
     # a failed process must not leave the others waiting in `gather`
     with world.together():
+        wait_for_threads()
         for done, item in enumerate(loader, start=1):
             source = videos.items[item.index]
             if item.failure is not None:

@@ -47,7 +47,8 @@ def load_checkpoint(path: Path, name: str = "last") -> Checkpoint:
         directory, path = path, path / "checkpoints" / f"{name}.safetensors"
         if not path.exists():
             raise RunError(
-                f"{directory}: no checkpoint {name!r} here; expected a run directory of `nlnet train`"
+                f"{directory}: no checkpoint {name!r} here; expected a run directory of `nlnet train`, which has last and, "
+                "after a validation, best"
             )
     if not path.exists():
         raise RunError(f"{path}: no such file; expected a run directory or a .safetensors checkpoint")

@@ -8,7 +8,7 @@ from torch import Tensor, UntypedStorage
 from torch.utils.data import DataLoader, get_worker_info
 
 from nlnet.data import Batch, Sample, TrainClips, collate
-from nlnet.engine.signals import ignore_interrupts
+from nlnet.engine.signals import ignore_interrupts, wait_for_threads
 from nlnet.engine.training.sampler import SampleKey
 
 AHEAD = 2
@@ -53,6 +53,7 @@ class TrainLoader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
+        wait_for_threads()
         # iter() here starts the workers now; inside the generator they would start at the first `next`
         return self._keep_mapped(iter(self.loader))
 
