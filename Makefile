@@ -7,7 +7,7 @@ CHECKED := nlnet.layers,nlnet.ops,nlnet.axes,nlnet.block,nlnet.insertion,nlnet.a
 
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: setup demo test test-slow lint clean
+.PHONY: setup demo test test-slow lint docs clean
 
 setup: .venv/.dev
 
@@ -43,6 +43,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages that are made of docstrings and result files; tests hold them equal.
+docs: setup
+	$(BIN)/python docs/make_api.py
+	$(BIN)/python docs/publish.py
+	$(BIN)/python benchmarks/publish.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from nlnet.apps.demo import command as demo
-from nlnet.engine.runs.provenance import provenance
+from nlnet.engine.runs.directory import RunDir
 
 HERE = Path(__file__).parent
 RESULTS, README = HERE / "results.json", HERE.parent / "README.md"
@@ -29,7 +29,8 @@ PICTURES = ("attention.png", "curves.png")
 def take_demo(folder: Path) -> None:
     """Put a demo's report into docs/results.json, and its pictures beside it."""
     results = json.loads(RESULTS.read_text())
-    results["demo"] = json.loads((folder / "report.json").read_text()) | {"provenance": provenance()}
+    last = RunDir(folder / "nonlocal-0").sessions()[-1]  # the commit and machine that trained it
+    results["demo"] = json.loads((folder / "report.json").read_text()) | {"provenance": last}
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     for name in PICTURES:
         shutil.copyfile(folder / name, HERE / name)

@@ -102,7 +102,7 @@ def __getattr__(name: str) -> object:
 
 
 def _load() -> object:
-    """Return `nlnet.apps.notebook.load`, or a function that raises when called if an optional package is missing.
+    """Return `nlnet.apps.notebook.load`; without its optional packages, a function that raises when it is called.
 
     Raising here would break `help(nlnet)` and completion, which look at every name.
     """

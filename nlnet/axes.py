@@ -1,4 +1,4 @@
-"""The split of a map into independent attention problems, by axis and temporal groups, and the pooling of keys.
+"""How a map is split into independent attention problems, and how keys are pooled.
 
 A map (B, C, *grid) is split into P problems per sample, each with N query and M key positions; positions see only those
 of their own problem:
@@ -71,7 +71,7 @@ class KeyPool(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """How maps with `ndim` axes are split into problems: along `axis`, and time into `groups` runs of frames."""
+    """How maps with `ndim` axes are split: by `axis`, with time cut into `groups` runs of frames."""
 
     ndim: int
     axis: str
@@ -86,7 +86,7 @@ class Axes:
         if self.groups != 1 and (self.ndim == 2 or self._by_frame):
             raise NlnetError(
                 f"groups: got {self.groups} with axis {self.axis!r} on a {self.ndim}-D map, expected 1: "
-                "groups split time, and these positions see no other frame anyway"
+                "here every position sees its own frame only, so there is no time to group; leave groups out"
             )
 
     @property
@@ -105,7 +105,10 @@ class Axes:
         return runs * grid[1] * grid[2] if self.by_location else runs
 
     def to_problems(self, x: Float[Tensor, "B D *grid"], problems: int) -> Float[Tensor, "BP n D"]:
-        """Split a map into problems, one position a row; a view, without a copy, if x is channels last."""
+        """Split a map into problems, one row per position.
+
+        A view if x is channels last, except by location for a batch of several samples, which is copied.
+        """
         x = x.movedim(1, -1)
         if self.by_location:
             x = x.permute(0, 2, 3, 1, 4)  # the frames of a location next to each other
@@ -149,5 +152,5 @@ def max_pool3d(
 
 
 def _window(size: int) -> int:
-    """The pooling window along a side of that length."""
+    """The pooling window along an axis of `size` positions: 1 where there is only one position, else 2."""
     return 2 if size >= 2 else 1

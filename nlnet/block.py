@@ -93,7 +93,7 @@ class NonLocalBlock(nn.Module):
             raise NlnetError(f"scale: got {scale}, expected a finite number")
         if scale != 1.0 and not formula.takes_scale:
             raise NlnetError(
-                f"scale: got {scale} with {given['pairwise']}, which has none: leave it out, scale w_f"
+                f"scale: got {scale} with {given['pairwise']}, which has no scale: leave it out, or scale w_f"
             )
 
         self.in_channels, self.inner_channels, self.ndim = in_channels, inner_channels, ndim
@@ -175,7 +175,7 @@ class NonLocalBlock(nn.Module):
         return theta, phi, g
 
     def _fixed_norm(self) -> _BatchNorm | FrozenAffine | None:
-        """The norm if it is a constant factor and shift per channel here: evaluation, no gradient, no hooks on it."""
+        """The norm if it is a constant factor and shift per channel; None in training, with gradients or hooks."""
         norm = self.norm
         if norm._forward_hooks or norm._forward_pre_hooks or torch.is_grad_enabled():
             return None
@@ -184,7 +184,7 @@ class NonLocalBlock(nn.Module):
         return norm if isinstance(norm, FrozenAffine) else None
 
     def _compare(self, x: Tensor, keys: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """θ(x), and φ(keys) after pooling, by the layers themselves (their hooks run)."""
+        """θ(x), and φ of the keys with pooling; calls the layers as modules, so that their hooks run."""
         if self.pool is not None and self.pool_position == "before":
             keys = self.pool(keys, groups)
         theta = x if self.theta is None else self.theta(x)
@@ -273,7 +273,7 @@ class NonLocalBlock(nn.Module):
 
     @property
     def compared_channels(self) -> int:
-        """D: d, or C where positions are compared as they are (Gaussian)."""
+        """D, the channels of θ and φ: `inner_channels`, or `in_channels` for the Gaussian (x itself)."""
         return self.inner_channels if PAIRWISE[self.pairwise].embeds else self.in_channels
 
     @property
@@ -282,7 +282,7 @@ class NonLocalBlock(nn.Module):
         return OPERATORS[PAIRWISE[self.pairwise].operator]
 
     def settings(self) -> dict[str, Any]:
-        """Every argument with its resolved value: `NonLocalBlock(**settings)` is the same block, fresh."""
+        """Every argument with its resolved value: `NonLocalBlock(**settings)` builds the same block afresh."""
         sizes = {"in_channels": self.in_channels, "inner_channels": self.inner_channels, "ndim": self.ndim}
         return sizes | {name: self.norm_kind if name == "norm" else getattr(self, name) for name in DEFAULTS}
 

@@ -78,7 +78,7 @@ CONVENTIONS = {
 
 
 def with_defaults(options: BlockOptions, caller: str) -> BlockOptions:
-    """Every option: what is given, else its default.
+    """Return every option: the given value, else the default.
 
     Raises:
         TypeError: an option that does not exist, as Python says it of a keyword, with the nearest that does.
@@ -91,7 +91,7 @@ def with_defaults(options: BlockOptions, caller: str) -> BlockOptions:
 
 
 def check_name(argument: str, value: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:
-    """NlnetError, with the names near it, where `value` is none of the allowed ones."""
+    """Raise NlnetError, with the nearest name, if `value` is not one of the allowed names."""
     if value not in allowed:
         near = did_you_mean(value, allowed, most=1)
         raise NlnetError(f"{argument}: got {value!r}, expected one of {', '.join(allowed)}{near}")
@@ -103,7 +103,7 @@ Callee = TypeVar("Callee", bound=Callable[..., Any])
 def spelled_out(
     function: Callee, options: type = BlockOptions, defaults: Mapping[str, Any] = DEFAULTS
 ) -> Callee:
-    """Show every option in the function's signature, where `**options` stands: for `help()` and notebooks."""
+    """Replace `**options` in the function's signature by every single option, for `help()` and notebooks."""
     signature = inspect.signature(function)
     types = options.__annotations__
     spelled = [

@@ -50,7 +50,9 @@ class BlockStats:
     """By path: mean and largest |γ| (2,), ratios (B,), entropies (Q,). They stay on the device until `read`."""
 
     def read(self) -> dict[str, dict[str, float | str | None]]:
-        """Return {path: {pairwise, switch, gamma, gamma_max, ratio, entropy}}; waits for the device.
+        """Return the statistics of every block by its path, as plain numbers; waits for the device.
+
+        The keys are pairwise, switch, gamma, gamma_max, ratio and entropy.
 
         `switch` names the parameter behind `gamma`: "norm" for γ, or "W_z". A statistic is None where it has no finite
         value: for a map of zeros, a single key, rows that are all zero, or after an overflow.

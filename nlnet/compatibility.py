@@ -1,4 +1,4 @@
-"""Compare a network with the one that its weights were trained in: differences that loading by name does not detect."""
+"""Compare a network with the one that its weights come from: find what loading by name does not detect."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ SETTINGS = ("pairwise", "axis", "subsample", "groups", "pool_position", "scale")
 
 
 def differences(model: VideoResNet, weights: Weights) -> list[str]:
-    """List the points in which `model` computes something else, in evaluation, than the network that `weights` are from.
+    """List what `model` computes differently, in evaluation, from the network that `weights` come from.
 
     "norm is group instead of affine": `model` has group norm, the other network affine. Differences do not prevent
     fine-tuning, but make a test of the weights meaningless. Empty if nothing is known about the other network: weights

@@ -26,11 +26,11 @@ class ConfigError(NlnetError):
 
 
 class AnnotationError(NlnetError):
-    """A list of videos, annotation file or file of class names that cannot be read, or names videos that are missing."""
+    """An annotation file or file of class names cannot be read, or videos that it lists are missing."""
 
 
 class RunError(NlnetError):
-    """A run directory or checkpoint that is missing, unreadable, in the way, or of another run."""
+    """A run directory or checkpoint is missing or unreadable, exists already, or belongs to another run."""
 
 
 class TrainingError(NlnetError):

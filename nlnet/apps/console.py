@@ -28,7 +28,7 @@ ERR = Console(stderr=True)
 
 
 def bar() -> Progress:
-    """Return a progress bar with the time left, on stderr; it disappears at its end, and shows in terminals only."""
+    """Return a progress bar on stderr with the time left, for terminals only; it disappears when done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,7 +46,7 @@ def bar() -> Progress:
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: Collection[int] = (0,)
 ) -> Group:
-    """Return a table under a title; columns of `text` are aligned left, the others, of numbers, right.
+    """Return a table under a title; columns whose number is in `text` are aligned left, all others right.
 
     Cells are printed literally: a name of a file or class may hold brackets, which rich would read as markup. A cell
     of type `Text` keeps its style; None is printed as a dash.

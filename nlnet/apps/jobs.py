@@ -113,7 +113,7 @@ class ProgressBoard:
         self.progress.reset(self.bars[job.name])
 
     def update(self, job: Job) -> None:
-        """Show how far a running job is."""
+        """Show the progress of a running job."""
         done = job.iterations_done()
         self.cost_done[job.name] = min(done, job.total) * job.weight
         self.progress.update(self.bars[job.name], completed=done, note=latest_result(job), visible=True)
@@ -144,7 +144,7 @@ def run_jobs(
     keep_going: bool = False,
     on_end: Callable[[str], None] = lambda name: None,
 ) -> dict[str, str]:
-    """Run all jobs, `at_once` at a time; returns the reasons of those that failed, by name.
+    """Run all jobs, `at_once` at a time; return {name: reason} of the jobs that failed.
 
     Args:
         environments: additional environment variables of the slots in which jobs run, such as one GPU for each slot;
@@ -194,7 +194,7 @@ def run_jobs(
 
 
 def run_commands(job: Job, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run the job's commands one after the other; yields while one runs, and ends it when closed.
+    """Generator that runs the job's commands in order; closing it ends the command that is running.
 
     Waits as long as another process works in the run directory.
 

@@ -1,4 +1,4 @@
-"""Trained runs in Python: predictions, features, attention and training curves, with the numbers of the command line."""
+"""Trained runs in Python: predictions, features, attention and curves, with the same numbers as the commands."""
 
 import warnings
 from collections.abc import Sequence
@@ -127,7 +127,7 @@ class TrainedRun:
         errors: Literal["raise", "skip"] = "raise",
         progress: bool = False,
     ) -> Prediction | list[Prediction] | list[Prediction | None] | None:
-        """Classify one video, or a list of videos, by the code of `nlnet test` and `nlnet predict`.
+        """Classify one video or a list of videos, with the code that `nlnet test` and `nlnet predict` use.
 
         Every video is scored on the run's test views (`config.test`: clips × crops under a protocol), and the scores
         of the views are averaged.
@@ -201,7 +201,7 @@ class TrainedRun:
         view: int | None = None,
         blocks: Sequence[str] | None = None,
     ) -> "Attention":
-        """The attention of the non-local blocks from one position of a video, with the numbers of `nlnet attend`.
+        """The attention of the non-local blocks from one position of a video, as in `nlnet attend`.
 
         Args:
             position: the query (t, y, x): frame, row and column in the clip of the view. By default the position that

@@ -183,7 +183,7 @@ def _keeps_last_axes(name: str, x: Tensor, args: tuple[Any, ...], kwargs: dict[s
 
 
 def _trace_by_settings(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """Forward hook: the centres of a convolution's output by its settings, if tracing its functions gave none."""
+    """Forward hook: take centres from a convolution's settings if tracing its functions found none."""
     x = inputs[0]
     centers = centers_of(x)
     if centers is None or centers_of(output) is not None or not x.ndim == output.ndim == len(centers) + 2:

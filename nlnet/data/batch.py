@@ -104,7 +104,7 @@ def _label_tensor(labels: Sequence[int | tuple[int, ...]], num_classes: int | No
     if len(tuples) != len(labels) or num_classes is None:
         raise ValueError(
             "labels are either all class numbers, or all tuples of class numbers below num_classes; "
-            f"got {len(tuples)} tuples of {len(labels)} labels and num_classes {num_classes}"
+            f"got {len(tuples)} tuples among {len(labels)} labels, and num_classes {num_classes}"
         )
     rows = torch.zeros(len(tuples), num_classes)
     for row, label in zip(rows, tuples, strict=True):

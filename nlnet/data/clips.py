@@ -15,9 +15,9 @@ from nlnet.errors import NlnetError
 def pick(count: int, draw: float) -> int:
     """Map a draw to an integer: ⌊draw · count⌋, so that a uniform draw gives each of 0 … count − 1 equally often."""
     if count < 1:
-        raise ValueError(f"count is 1 or more, got {count}: there is nothing to pick from")
+        raise ValueError(f"count must be 1 or more, got {count}: there is nothing to pick from")
     if not 0.0 <= draw < 1.0:
-        raise ValueError(f"a draw lies in [0, 1), got {draw}; pass random.Random(seed).random()")
+        raise ValueError(f"draw must lie in [0, 1), got {draw}; pass random.Random(seed).random()")
     return int(draw * count)
 
 
@@ -29,7 +29,7 @@ def clip_indices(start: int, *, length: int, stride: int, num_frames: int) -> li
     """
     _check_clip(num_frames, length, stride)
     if start < 0:
-        raise ValueError(f"a clip starts at frame 0 or later, got start {start}")
+        raise ValueError(f"start must be 0 or more, got {start}: frames are numbered from 0")
     return [(start + i * stride) % num_frames for i in range(length)]
 
 
@@ -112,7 +112,7 @@ def _exact_starts(
     """Clip starts as fractions, before rounding."""
     _check_clip(num_frames, length, stride)
     if num_clips < 1:
-        raise NlnetError(f"a video is tested with 1 clip or more, got num_clips {num_clips}")
+        raise NlnetError(f"num_clips must be 1 or more, got {num_clips}")
     room = max(num_frames - _span(rules, length, stride, rate), Fraction(0))
     match rules.starts:
         case "video":
@@ -124,12 +124,14 @@ def _exact_starts(
         case "ends" if num_clips > 1:
             return [k * room / (num_clips - 1) for k in range(num_clips)]
         case "centre" if num_clips > 1:
-            raise NlnetError(f"protocol 'single' is one clip, got num_clips {num_clips}; use 'released'")
+            raise NlnetError(
+                f"protocol 'single' takes one clip, got num_clips {num_clips}; set it to 1, or use 'released'"
+            )
     return [room / 2]  # "centre", or "ends" with one clip
 
 
 def _span(rules: EvalProtocol, length: int, stride: int, rate: Fraction | None = None) -> Fraction:
-    """Number of frames of the video that a clip spans; a fraction if the stride counts at another frame rate."""
+    """Frames of the video that a clip spans; may be a fraction if the protocol counts at its own frame rate."""
     if rules.span == "frames":
         return Fraction((length - 1) * stride + 1)
     if rules.rate is None or rate is None:
@@ -145,7 +147,9 @@ def scaled_size(
     "down" is ⌊x⌋; "nearest" is ⌊x + ½⌋, mmcv's rule.
     """
     if min(height, width, short_side) < 1:
-        raise NlnetError(f"sizes are 1 or more, got height {height}, width {width}, short_side {short_side}")
+        raise NlnetError(
+            f"sizes must be 1 or more, got height {height}, width {width}, short_side {short_side}"
+        )
     short, long = sorted((height, width))
     # ⌊long·short_side/short + ½⌋ over the denominator 2·short: integers have no rounding error at exact halves
     half = short if rounding == "nearest" else 0
@@ -174,7 +178,7 @@ def crop_offsets(
     if num_crops == 1:
         return [(top, left)]
     if num_crops != 3:
-        raise NlnetError(f"num_crops is 1 (centre) or 3 (along the longer side), got {num_crops}")
+        raise NlnetError(f"num_crops must be 1 (centre) or 3 (along the longer side), got {num_crops}")
     if height > width or (height == width and placement == "halves"):
         return [(0, left), (top, left), (height - crop if up else 2 * top, left)]
     return [(top, 0), (top, left), (top, width - crop if up else 2 * left)]
@@ -183,6 +187,6 @@ def crop_offsets(
 def _check_clip(num_frames: int, length: int, stride: int) -> None:
     if min(num_frames, length, stride) < 1:
         raise NlnetError(
-            "num_frames, length and stride are 1 or more, "
+            "num_frames, length and stride must be 1 or more, "
             f"got num_frames {num_frames}, length {length}, stride {stride}"
         )

@@ -56,7 +56,7 @@ class FrameCache:
 
     def __init__(self, budget_bytes: int) -> None:
         if budget_bytes < 0:
-            raise NlnetError(f"cache_bytes is 0 or more, got {budget_bytes}")
+            raise NlnetError(f"cache_bytes must be 0 or more, got {budget_bytes}")
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self._frames: dict[Path, Tensor] = {}
@@ -188,7 +188,7 @@ class EvalViews(Dataset[Views]):
     def _scaled(
         self, video: Video | FrameFolder | UInt8[Tensor, "N H W 3"], needed: list[int]
     ) -> UInt8[Tensor, "n h w 3"]:
-        """The needed frames, each scaled as soon as it is decoded: whole frames of large videos are never all held."""
+        """The needed frames, each scaled once it is decoded: few whole frames are in memory at a time."""
         if isinstance(video, Tensor):
             return self.transform.scale(video[needed])
         return stack_frames(video.iter_frames(needed), len(needed), self._scale)
@@ -201,7 +201,7 @@ class EvalViews(Dataset[Views]):
 def _opened(
     item: VideoItem, cache: FrameCache
 ) -> Iterator[tuple[Extent, Video | FrameFolder | UInt8[Tensor, "N H W 3"]]]:
-    """The extent of a video, with all its frames if the cache has or takes them, else with the opened video."""
+    """The extent of a video, with all its frames if they are or fit in the cache, else with the open video."""
     cached = cache.get(item.path)
     if cached is not None:
         yield cache.extents[item.path], cached

@@ -36,7 +36,7 @@ def resize(
     if frames.shape[1:3] == size:
         return frames
     if min(size) < 1:
-        raise NlnetError(f"a frame is resized to 1×1 or more, got {size[0]}×{size[1]}")
+        raise NlnetError(f"the size of a resized frame must be 1×1 or more, got {size[0]}×{size[1]}")
     # permuted, not copied: torch has a fast uint8 kernel for the memory layout channels last
     planes = frames.permute(0, 3, 1, 2)
     scaled = torch.ops.aten.upsample_bilinear2d(planes, size, False, *scales)
@@ -44,7 +44,7 @@ def resize(
 
 
 def source_pixels(side: int, scaled: int, end: int) -> tuple[int, int]:
-    """How many first pixels of a side must be resized to get the first `end` pixels of the resized side.
+    """How much of a side, from its start, must be resized to get the first `end` pixels of the result.
 
     Returns (source, out): the first `source` of `side` pixels, resized alone, give the first `out` ≥ `end` of `scaled`
     pixels. Output pixel end − 1 depends on the pixels below end·side/scaled + 1. The whole side is taken in two cases:
@@ -74,12 +74,12 @@ class ScaleCropFlip:
 
     @property
     def source(self) -> tuple[int, int]:
-        """(rows, columns): how many first rows and columns of a frame contain every pixel that the window depends on."""
+        """(rows, columns) of the top-left part of a frame that contains every pixel needed for the crop."""
         (rows, _), (columns, _) = self._source_pixels()
         return rows, columns
 
     def __call__(self, frames: UInt8[Tensor, "T h w 3"]) -> UInt8[Tensor, "3 T crop crop"]:
-        """The clip, in memory layout channels last, of whole frames or of frames cut to `source`."""
+        """Scale, crop and flip frames, whole or cut to `source`, into a clip in channels-last memory layout."""
         (rows, high), (columns, wide) = self._source_pixels()
         # the scale of the whole frame: computed from the part's size, it would shift every pixel
         scales = self.scaled[0] / self.size[0], self.scaled[1] / self.size[1]
@@ -118,7 +118,7 @@ class TrainTransform:
                 "raise the scales or lower the crop"
             )
         if not 0.0 <= self.flip_probability <= 1.0:
-            raise NlnetError(f"flip_probability lies in [0, 1], got {self.flip_probability}")
+            raise NlnetError(f"flip_probability must lie in [0, 1], got {self.flip_probability}")
 
     def draw(self, height: int, width: int, rng: random.Random) -> ScaleCropFlip:
         """Draw scale, crop and flip for a clip of frames of this size."""
@@ -156,7 +156,9 @@ class EvalTransform:
                 "the released test uses 256 for both"
             )
         if self.num_crops not in (1, 3):
-            raise NlnetError(f"num_crops is 1 (centre) or 3 (along the longer side), got {self.num_crops}")
+            raise NlnetError(
+                f"num_crops must be 1 (centre) or 3 (along the longer side), got {self.num_crops}"
+            )
         if protocol_of(self.protocol).crop == "whole" and (self.crop, self.num_crops) != (self.short_side, 1):
             raise NlnetError(
                 f"protocol {self.protocol!r} takes the whole frame: crop must be short_side ({self.short_side}) and "
@@ -199,5 +201,5 @@ def normalize(
 def _per_channel(name: str, value: float | Sequence[float], device: torch.device) -> Tensor:
     numbers = torch.tensor(value, dtype=torch.float32)
     if numbers.shape not in ((), (3,)):
-        raise NlnetError(f"{name} is one number or three (red, green, blue), got {value}")
+        raise NlnetError(f"{name} must be one number or three (red, green, blue), got {value}")
     return numbers.to(device).reshape(-1, 1, 1, 1)

@@ -62,7 +62,7 @@ def eval_window(model: VideoResNet, config: Config, test: EvalConfig) -> Triple 
     if any(have < need for have, need in zip(smallest, window, strict=True)):
         raise EvaluationError(
             f"test.crop={test.crop} gives a last map of {smallest} cells (frames, rows, columns), smaller than the "
-            f"{window} of the training crop ({config.data.crop} pixels), which slides over it; test on larger crops"
+            f"{window} of the training crop ({config.data.crop} pixels); test on crops of at least that size"
         )
     return window
 

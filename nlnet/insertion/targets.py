@@ -113,7 +113,7 @@ def check_target(path: str, module: nn.Module, name: str) -> None:
     kind = type(module).__name__
     if name in module._modules:
         raise InsertionError(
-            f"{path!r} has a child {name!r} already, expected at most one: leave it out of `where`"
+            f"{path!r} has a child {name!r} already, expected none: leave this module out of `where`"
         )
     if is_plain_sequential(module):
         return

@@ -46,7 +46,7 @@ def linear(
 
 
 def product(a: Float[Tensor, "B N K"], b: Float[Tensor, "B M K"]) -> Float[Tensor, "B N M"]:
-    """a bᵀ of each batch item, as `a @ b.mT`; differentiable to any order.
+    """The product `a @ b.mT` of each batch item; differentiable to any order.
 
     oneDNN's layer takes no batch: one item is given to it, several are one batched product of torch.
     """
@@ -95,12 +95,12 @@ def scaled_product(
 
 
 def _supported(a: Tensor, b: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
-    """Whether oneDNN's layer can compute the product of these."""
+    """Whether oneDNN's layer can compute the product a bᵀ: on the CPU, in one of `dtypes`."""
     return ONEDNN is not None and a.is_cpu and a.dtype == b.dtype and a.dtype in dtypes
 
 
 def _faster(a: Tensor, b: Tensor) -> bool:
-    """Whether oneDNN should compute the product of these: large enough, eager, not switched off."""
+    """Whether oneDNN should compute the product a bᵀ: it is large, eager, and oneDNN is not switched off."""
     return bool(
         not torch.jit.is_tracing()  # a traced program must run on machines without this operator
         and not torch._C._are_functorch_transforms_active()  # vmap has no batching rule for it

@@ -122,7 +122,8 @@ def _joined_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     total = counts.sum()
     if count < 2 and total < 2:  # `count` first: to read `total` the CPU has to wait for the device
         raise ValueError(
-            "SyncBatchNorm: got at most one value per channel in the joined batch, expected two or more"
+            "SyncBatchNorm: got at most one value per channel in the joined batch, expected two or more: "
+            "take a larger batch"
         )
     joined = (counts * means).sum(0) / total
     # deviations inside each process, plus those of the processes' means from the joined mean

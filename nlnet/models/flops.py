@@ -105,7 +105,7 @@ def count(model: nn.Module, clip: tuple[int, int, int]) -> Cost:
 def on_meta(
     model: nn.Module, norm: Callable[[], nn.Module], *, training: bool
 ) -> Iterator[tuple[nn.Module, list[RemovableHandle]]]:
-    """Yield a model on the meta device with `norm()` in place of every batch norm, and a list for hooks.
+    """Yield a model on the meta device with `norm()` in place of every batch norm, and a list for hook handles.
 
     The model is copied, unless it is on the meta device already. `training` sets its mode. When the context ends, the
     hooks in the list are removed, and norms and modes are as before.

@@ -32,7 +32,7 @@ class NetworkOptions(BlockOptions, total=False):
 
 
 def _block_defaults() -> dict[str, Any]:
-    """The block's defaults under the network's names for them, with the convention of the release."""
+    """Defaults of a block in the release's convention, with each option under its name in `create_model`."""
     renamed = {
         "nonlocal_norm" if name == "norm" else name: value for name, value in block_options.DEFAULTS.items()
     }
@@ -57,6 +57,6 @@ OPTIONS = tuple(name for name in DEFAULTS if name not in ("dropout", "stage", "w
 
 
 def block_options_of(options: dict[str, Any]) -> BlockOptions:
-    """Return the options of the blocks among a network's options, under the names that a block has for them."""
+    """Pick the options of blocks out of a network's options, and name them as `NonLocalBlock` does."""
     names = {name: "nonlocal_norm" if name == "norm" else name for name in block_options.DEFAULTS}
     return {own: options[name] for own, name in names.items()}  # type: ignore[return-value]

@@ -72,7 +72,7 @@ class MaxPool(nn.Module):
         self.kernel, self.stride, self.padding = kernel, stride, padding
 
     def settings(self, frames: int) -> tuple[Triple, Triple, Triple]:
-        """Kernel, stride and padding for a map with that many frames."""
+        """Kernel, stride and padding for a map with `frames` frames."""
         if frames > 1:
             return self.kernel, self.stride, self.padding
         return (1, *self.kernel[1:]), (1, *self.stride[1:]), (0, *self.padding[1:])
@@ -255,7 +255,7 @@ class VideoResNet(nn.Module):
 
 
 def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, norms: nn.Module) -> Tensor:
-    """run(x) with activation checkpointing: autograd saves x and runs it again for the gradient.
+    """run(x) with activation checkpointing: autograd saves x only, and calls `run` again for the gradient.
 
     The second run has the random numbers and the autocast of the first, and does not change the running statistics of
     `norms`. `run` is called as a module, so that its hooks, and with them a non-local block, run as well.

@@ -1,4 +1,4 @@
-"""The table of algorithms: how each one runs, where it serves, what it costs. `auto` walks it, and nothing else runs.
+"""The table of algorithms: what each one runs, where it can run and what it costs. `auto` chooses from it.
 
 A new algorithm is one entry here (docs/extending.md): its function, on which devices and dtypes it can run
 (`serves`), its price beside the others', and whether torch.compile may take it.
@@ -51,7 +51,7 @@ class Algorithm:
 
 
 def by_definition(operator: str, **changes: Any) -> Algorithm:
-    """The entry that computes an operator by its reference implementation; `changes` are other costs than the usual."""
+    """The table entry that computes an operator by its definition; `changes` replace its usual costs."""
 
     def run(theta: Tensor, phi: Tensor, g: Tensor, weight: Tensor | None, scale: float) -> Tensor:
         # its sums over M keys need float32 where the inputs are halves
@@ -167,7 +167,7 @@ def choose_algorithm(
 
 @lru_cache(maxsize=4096)
 def cheapest(problem: Problem) -> Choice:
-    """The entry of the table with the lowest price among those that can run there; the first one of a tie."""
+    """The algorithm with the lowest price among those that can run the problem; the first of equals."""
     served = {name: entry for name, entry in ALGORITHMS[problem.operator].items() if entry.serves(problem)}
     prices = {name: entry.price(problem) for name, entry in served.items()}
     ranked = sorted(prices, key=lambda name: prices[name])

@@ -1,4 +1,4 @@
-"""The cost of each algorithm, in the unit that `auto` compares: multiply-adds of a matrix product, forward.
+"""The cost of each algorithm, which `auto` compares; the unit is a multiply-add of a forward matrix product.
 
     definition      NM(D + C), or (N + M)D + NMC for concatenation;  + MAP for each of the NM affinities
     reassociated    (N + M)DC
@@ -59,7 +59,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Rates:
-    """Constants of one kind of device: prices in multiply-adds, sizes in affinities of the whole batch."""
+    """Constants of one kind of device: prices in multiply-adds; map sizes in affinities, over the whole batch."""
 
     map: float
     sorted: float
@@ -101,53 +101,53 @@ def definition_macs(p: Problem) -> int:
 
 
 def concatenation_macs(p: Problem) -> int:
-    """w_fᵀ[θ, φ] is a sum of one number per query and one per key; only the sum over keys is quadratic."""
+    """(N + M)·D + N·M·C: w_fᵀ[θ, φ] is one number per query plus one per key; the sum over keys is quadratic."""
     return p.rows * p.compared + p.affinities * p.carried
 
 
 def reassociated_macs(p: Problem) -> int:
-    """φᵀg and θ(φᵀg)."""
+    """(N + M)·D·C: the product φᵀg, and θ times it."""
     return p.rows * p.compared * p.carried
 
 
 def sorted_macs(p: Problem) -> int:
-    """a and b, and two tables of running sums over the keys."""
+    """(N + M)·(D + 2C): the products a = θw₁ and b = φw₂, and two tables of running sums over the keys."""
     return p.rows * p.compared + 2 * p.rows * p.carried
 
 
 def definition_price(p: Problem) -> float:
-    """Its products, and passes over the N×M map."""
+    """The price of the definition: its products, and reading and writing the N×M map."""
     return definition_macs(p) + p.rates.map * p.affinities
 
 
 def concatenation_price(p: Problem) -> float:
-    """The same for concatenation, whose affinities are cheaper."""
+    """The price of the definition for concatenation, whose affinities need fewer products."""
     return concatenation_macs(p) + p.rates.map * p.affinities
 
 
 def reassociated_price(p: Problem) -> float:
-    """Its products, in the speed of its dtype."""
+    """The price of re-association: its products, at the speed of the dtype."""
     return reassociated_macs(p) * (p.rates.half if p.half else 1.0)
 
 
 def sorted_price(p: Problem) -> float:
-    """Its products, a sort with gathers per value carried, and many small kernel launches."""
+    """The price of sorting: its products, sorting and gathering the values of g, and many kernel launches."""
     return sorted_macs(p) + p.rates.sorted * p.rows * p.carried + p.rates.launches
 
 
 def softmax_kept_price(p: Problem) -> float:
-    """The price of the definition: the fastest way as long as the map stays in the cache."""
+    """The price of softmax by the definition, which is fastest while the map fits in the cache."""
     kept = p.rates.kept_half if p.half else p.rates.kept_map
     return definition_macs(p) * (KEEPS if p.affinities <= kept else AVOIDED)
 
 
 def softmax_tiled_price(p: Problem) -> float:
-    """The price of the tiles."""
+    """The price of softmax by tiles, which are cheap only where `worth_tiling` says so."""
     return definition_macs(p) * (TILES if worth_tiling(p) else AVOIDED)
 
 
 def softmax_fused_price(p: Problem) -> float:
-    """The price of torch's fused kernel, which serves wherever the others are avoided."""
+    """The price of softmax by torch's fused kernel, chosen where neither the definition nor tiles are fast."""
     return definition_macs(p) * FUSED
 
 
@@ -161,7 +161,7 @@ def worth_tiling(p: Problem) -> bool:
 
 
 def tiles_compiled(p: Problem) -> bool:
-    """Whether `auto` takes the tiles under torch.compile: where oneDNN runs them and they are faster; never in an export."""
+    """Whether `auto` chooses tiles under torch.compile: where oneDNN makes them faster, never in an export."""
     # an exported program has to run on machines whose torch was built without oneDNN
     if p.device != "cpu" or ONEDNN is None or p.dtype not in EXP_SCALE_BITS or torch.compiler.is_exporting():
         return False
@@ -172,12 +172,12 @@ def tiles_compiled(p: Problem) -> bool:
 
 
 def definition_bytes(p: Problem) -> int:
-    """The map and its gradient."""
+    """Memory of the definition: the map and its gradient."""
     return 2 * p.affinities * p.dtype.itemsize
 
 
 def tiled_bytes(p: Problem) -> int:
-    """Two tiles, the tiles that are kept, and gradients summed in float32."""
+    """Memory of softmax by tiles: two tiles, the kept tiles, and gradients summed in float32."""
     itemsize, sums = p.dtype.itemsize, _sum_size(p)
     tile = min(p.affinities, largest_tile(p.keys))
     kept = p.batch * p.keys * kept_rows(p.queries, p.keys, p.compared + p.carried)
@@ -186,18 +186,18 @@ def tiled_bytes(p: Problem) -> int:
 
 
 def fused_bytes(p: Problem) -> int:
-    """One logsumexp per query, and the zeros that pad the narrower of D and C."""
+    """Memory of the fused kernel: one logsumexp per query, and the zeros that pad the narrower of D and C."""
     padded = p.batch * (p.queries + 2 * p.keys) * abs(p.compared - p.carried) * p.dtype.itemsize
     return p.batch * p.queries * 4 + padded
 
 
 def reassociated_bytes(p: Problem) -> int:
-    """The D×C matrix and its gradient."""
+    """Memory of re-association: the D×C matrix and its gradient."""
     return 2 * p.batch * p.compared * p.carried * p.dtype.itemsize
 
 
 def sorted_bytes(p: Problem) -> int:
-    """Four tables of running sums, the indices, and upcast copies of half-precision inputs."""
+    """Memory of sorting: four tables of running sums, the indices, and upcast copies of half-precision inputs."""
     sums = _sum_size(p)
     tables = 4 * p.batch * (p.keys + 1) * p.carried * sums
     indices = 12 * p.rows * 8

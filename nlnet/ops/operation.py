@@ -46,7 +46,7 @@ def nonlocal_operation(
 
     Raises ValueError, with what was got and expected, for shapes, dtypes or devices that do not fit and for a missing
     or superfluous weight; NlnetError, which is one, for an unknown pairwise or algorithm, and for an algorithm that
-    does not serve the pairwise, the device or the dtype.
+    cannot compute the pairwise or cannot run on the device or in the dtype.
     """
     operator = operator_of(pairwise)
     _check_tensors(theta, phi, g)
@@ -54,7 +54,7 @@ def nonlocal_operation(
     table = ALGORITHMS[operator]
     if algorithm != "auto" and algorithm not in table:
         raise NlnetError(
-            f"algorithm {algorithm!r} does not serve pairwise {pairwise!r}; "
+            f"algorithm {algorithm!r} cannot compute pairwise {pairwise!r}; "
             f"expected 'auto' or one of {', '.join(map(repr, table))}{did_you_mean(algorithm, table)}"
         )
     problem = Problem(
@@ -72,7 +72,8 @@ def nonlocal_operation(
         algorithm = traced(problem) if torch.compiler.is_compiling() else cheapest(problem).algorithm
     elif not table[algorithm].serves(problem):
         raise NlnetError(
-            f"algorithm {algorithm!r} serves {table[algorithm].where}; got {g.dtype} on {g.device}: take 'auto'"
+            f"algorithm {algorithm!r} runs on {table[algorithm].where} only; "
+            f"got {g.dtype} on {g.device}: take 'auto'"
         )
     # Autocast would round sums that have to stay in float32 and raise others; the algorithms keep their own precision.
     with without_autocast(g.device):
@@ -124,7 +125,7 @@ def _check_weight(operator: str, weight: Tensor | None, scale: float, theta: Ten
     formula, compared = OPERATORS[operator], theta.shape[2]
     if not formula.takes_scale and scale != 1.0:
         raise ValueError(
-            f"got scale={scale} with pairwise {operator!r}, which has none: scale the weight instead"
+            f"got scale={scale} with pairwise {operator!r}, which has no scale: scale the weight instead"
         )
     if not formula.takes_weight:
         if weight is not None:

@@ -1,4 +1,4 @@
-"""The non-local operation as the paper writes it (eq. 1): the oracle of every fast algorithm, and the maps to look at.
+"""The non-local operation as the paper writes it (eq. 1): slow, for tests of the fast algorithms and for N×M maps.
 
     y_i = 1/C(x) · Σ_j f(x_i, x_j) g(x_j)
 
@@ -75,7 +75,7 @@ OPERATORS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pairwise:
-    """A pairwise function of §3.2 as a block has it."""
+    """A pairwise function of §3.2: its operator, and what a block compares and scales."""
 
     operator: str
     """A name of OPERATORS."""
@@ -97,7 +97,7 @@ PAIRWISE = {
 
 
 def operator_of(pairwise: str) -> str:
-    """The operator behind a pairwise function's name, or behind its own; NlnetError with the nearest name otherwise."""
+    """Return the operator that a name of PAIRWISE or OPERATORS stands for; raise NlnetError for other names."""
     if pairwise in PAIRWISE:
         return PAIRWISE[pairwise].operator
     if pairwise in OPERATORS:

@@ -62,7 +62,7 @@ def kept_rows(queries: int, keys: int, width: int, times: float = KEPT) -> int:
 
 
 class _TiledSoftmax(torch.autograd.Function):
-    """The version for any device and dtype.
+    """Tiled softmax for any device and dtype, in torch operators.
 
     Logits, softmax and all sums over tiles are float32 or wider. bf16 inputs stay bf16 in the products whose results
     are rounded to bf16 anyway: p g, pᵀu, u gᵀ, dL φ, dLᵀθ.
@@ -105,7 +105,7 @@ class _TiledSoftmax(torch.autograd.Function):
 
 
 def _product_dtype(g: Tensor) -> torch.dtype:
-    """The dtype of products: bf16 stays, having float32's range; fp16 becomes float32, whose sums cannot overflow."""
+    """The dtype of products: bf16 stays as it is; fp16 becomes float32, since sums in fp16 can overflow."""
     return g.dtype if g.dtype in (torch.bfloat16, torch.float64) else torch.float32
 
 
@@ -137,7 +137,7 @@ def _operator(kernel: Callable[..., Any]) -> Callable[..., Any]:
 def softmax_by_tiles(
     theta: Tensor, phi: Tensor, g: Tensor, scale: float, tile: int, kept: float
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """y; shift and total (B, N) with P_ij = exp(s θᵢᵀφⱼ − shift_i)/total_i; and the tiles of exponentials that are kept."""
+    """Return y, shift and total (B, N) of P_ij = exp(s θᵢᵀφⱼ − shift_i)/total_i, and the kept exponentials."""
     phi, g = phi.contiguous(), g.contiguous()  # oneDNN has no fast bf16 kernel for other layouts
     y, shift, total, _ = _fused_like(theta, phi, g, scale, tile, 0.0)
     # |s θᵢᵀφⱼ| ≤ |s| |θᵢ| max_j |φⱼ|: a shift that no logit exceeds, known before any logit is computed
@@ -274,7 +274,7 @@ torch.library.register_autograd("nlnet::softmax_by_tiles", _differentiate, setup
 def _by_largest(
     keys: Float[Tensor, "M D"], query: Float[Tensor, "N D"]
 ) -> tuple[Float[Tensor, "M N"], Float[Tensor, "N"]]:
-    """Exponentials as `exp_product` makes them, but shifted by the largest logit of each query; and that shift."""
+    """Return 2⁻ᵏ exp(logit − shift), as `exp_product` does, and the shift: the largest logit of each query."""
     logits = linear(keys, query, None)
     shift = logits.amax(0).float()
     if logits.dtype == torch.float32:
@@ -301,10 +301,10 @@ def _scaled(theta: Float[Tensor, "N D"], scale: float) -> Float[Tensor, "N _"]:
 
 
 def _compared(phi: Float[Tensor, "M D"], scale: float) -> Float[Tensor, "M _"]:
-    """φ, twice where `_scaled` has appended the rounding error."""
+    """φ; where `_scaled` appended the rounding error, φ twice, to match the doubled channels."""
     return phi if _exact(scale, phi.dtype) else torch.cat([phi, phi], dim=1)
 
 
 def _exact(scale: float, dtype: torch.dtype) -> bool:
-    """Whether multiplying by the scale loses nothing: float32 is accurate enough, a power of two exact."""
+    """Whether scaling needs no correction: the dtype is not bf16, or the scale is a power of two."""
     return dtype != torch.bfloat16 or abs(frexp(scale)[0]) == 0.5

@@ -31,8 +31,8 @@ def architecture_of(tensors: Mapping[str, Tensor]) -> Architecture:
     """
     if "conv1.weight" not in tensors:
         raise WeightsError(
-            "not a known network: no key is conv1 as nlnet, the Caffe2 release, PySlowFast, "
-            f"PyTorchVideo, mmaction2 or torchvision name it; got {', '.join(list(tensors)[:4]) or 'no keys'}"
+            "not a known network: expected a key for conv1, by its name in nlnet, the Caffe2 release, "
+            f"PySlowFast, PyTorchVideo, mmaction2 or torchvision; got {', '.join(list(tensors)[:4]) or 'no keys'}"
         )
     # the checks below read channels and kernel sizes off these shapes
     for key, value in tensors.items():

@@ -202,7 +202,7 @@ def _subsample(project: BlockProject, pool: bool, given: bool | None) -> tuple[b
 
 
 def _pools(pool: bool) -> str:
-    """The end of a sentence about a block."""
+    """The words for whether a block pools its keys, to end a sentence with."""
     return "pools its keys" if pool else "does not pool its keys"
 
 

@@ -22,7 +22,7 @@ PARAMETER = {"": ""}
 
 @dataclass(frozen=True)
 class KeyMap:
-    """A one-to-one map of keys; `pairs` is our key → theirs.
+    """A one-to-one map between our keys and theirs; `pairs` maps ours to theirs.
 
     Raises:
         ValueError: two of our keys have the same one of theirs.
@@ -92,7 +92,7 @@ def is_norm(module: str) -> bool:
 
 
 def template_fields(template: str) -> Iterable[dict[str, int]]:
-    """The values of {L}, {S}, {P} and {B} for every residual block; none for a template without them."""
+    """Values of {L}, {S}, {P} and {B} for every residual block; one empty set for a template without them."""
     if "{L}" not in template:
         return [{}]
     return [{"L": n, "S": n + 1, "P": n if n == 1 else n + 1, "B": block} for n in LAYERS for block in BLOCKS]

@@ -164,7 +164,8 @@ def _check_planes(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], infl
     if deep and grown:
         raise WeightsError(
             f"{grown[0]} has 1 temporal plane in the weights and {own[grown[0]].shape[2]} in the model, but {min(deep)} "
-            f"has {weights[min(deep)].shape[2]} in the weights: these are of a network that inflates other blocks"
+            f"has {weights[min(deep)].shape[2]} in the weights: they come from an I3D with temporal kernels "
+            "in other blocks, so load them into that network"
         )
 
 

@@ -431,7 +431,10 @@ def test_copies_and_pickles(pairwise: str) -> None:
         ({"axis": "space", "groups": 2}, "groups: got 2 with axis 'space' on a 3-D map, expected 1"),
         ({"ndim": 2, "groups": 2}, "groups: got 2 with axis 'spacetime' on a 2-D map, expected 1"),
         ({"scale": float("nan")}, "scale: got nan, expected a finite number"),
-        ({"pairwise": "concatenation", "scale": 0.5}, "scale: got 0.5 with concatenation, which has none"),
+        (
+            {"pairwise": "concatenation", "scale": 0.5},
+            "scale: got 0.5 with concatenation, which has no scale",
+        ),
     ],
 )
 def test_bad_arguments(options: dict[str, object], message: str) -> None:

@@ -273,23 +273,23 @@ def test_impossible_numbers_are_refused() -> None:
         clip_indices(0, length=1, stride=1, num_frames=0)
     with pytest.raises(NlnetError, match="stride 0"):
         random_start(9, length=1, stride=0, draw=0.0)
-    with pytest.raises(ValueError, match="got start -1"):
+    with pytest.raises(ValueError, match="start must be 0 or more, got -1"):
         clip_indices(-1, length=1, stride=1, num_frames=5)
-    with pytest.raises(ValueError, match="count is 1 or more, got 0: there is nothing to pick from"):
+    with pytest.raises(ValueError, match="count must be 1 or more, got 0: there is nothing to pick from"):
         pick(0, 0.5)
-    with pytest.raises(ValueError, match=r"a draw lies in \[0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match=r"draw must lie in \[0, 1\), got 1.0"):
         pick(3, 1.0)
-    with pytest.raises(NlnetError, match="got num_clips 0"):
+    with pytest.raises(NlnetError, match="num_clips must be 1 or more, got 0"):
         eval_starts(9, 0, length=1, stride=1)
-    with pytest.raises(NlnetError, match="'single' is one clip, got num_clips 3"):
+    with pytest.raises(NlnetError, match="'single' takes one clip, got num_clips 3"):
         eval_starts(9, 3, length=1, stride=1, protocol="single")
-    with pytest.raises(NlnetError, match="'single' is one clip, got num_clips 2"):
+    with pytest.raises(NlnetError, match="'single' takes one clip, got num_clips 2"):
         eval_clips(9, 2, length=1, stride=1, protocol="single")
-    with pytest.raises(NlnetError, match="sizes are 1 or more"):
+    with pytest.raises(NlnetError, match="sizes must be 1 or more"):
         scaled_size(0, 5, 5)
     with pytest.raises(NlnetError, match="crop of 9 pixels does not fit a frame of 8×9"):
         crop_offsets(8, 9, 9, 1)
-    with pytest.raises(NlnetError, match="num_crops is 1 .centre. or 3 .*got 2"):
+    with pytest.raises(NlnetError, match="num_crops must be 1 .centre. or 3 .*got 2"):
         crop_offsets(9, 9, 9, 2)
 
 

@@ -288,9 +288,9 @@ def test_collate_of_several_labels() -> None:
     assert labels is not None
     assert labels.dtype == torch.float32
     assert labels.tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
-    with pytest.raises(ValueError, match="got 2 tuples of 2 labels and num_classes None"):
+    with pytest.raises(ValueError, match="got 2 tuples among 2 labels, and num_classes None"):
         collate(samples)
-    with pytest.raises(ValueError, match="got 1 tuples of 2 labels and num_classes 4"):
+    with pytest.raises(ValueError, match="got 1 tuples among 2 labels, and num_classes 4"):
         collate([samples[0], Sample(8, clip, 2)], num_classes=4)
 
 
@@ -315,7 +315,7 @@ def test_pinning_goes_through_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
 def test_settings_are_checked_before_any_video_is_read(videos: VideoList) -> None:
     with pytest.raises(NlnetError, match="stride 0"):
         TrainClips(videos, length=4, stride=0, transform=PLAIN)
-    with pytest.raises(NlnetError, match="got num_clips 0"):
+    with pytest.raises(NlnetError, match="num_clips must be 1 or more, got 0"):
         EvalViews(videos, length=4, stride=1, num_clips=0, transform=EvalTransform(48, 48))
-    with pytest.raises(NlnetError, match="cache_bytes is 0 or more, got -1"):
+    with pytest.raises(NlnetError, match="cache_bytes must be 0 or more, got -1"):
         TrainClips(videos, length=4, stride=1, transform=PLAIN, cache_bytes=-1)

@@ -232,16 +232,16 @@ def test_impossible_settings_are_refused() -> None:
         TrainTransform(crop=224, scales=(200, 320))
     with pytest.raises(NlnetError, match="smallest scale ≤ largest scale"):
         TrainTransform(crop=8, scales=(20, 10))
-    with pytest.raises(NlnetError, match=r"flip_probability lies in \[0, 1\], got 2.0"):
+    with pytest.raises(NlnetError, match=r"flip_probability must lie in \[0, 1\], got 2.0"):
         TrainTransform(crop=8, scales=(8, 8), flip_probability=2.0)
     with pytest.raises(NlnetError, match="1 ≤ crop ≤ short_side, got crop 256, short_side 224"):
         EvalTransform(crop=256, short_side=224)
-    with pytest.raises(NlnetError, match="num_crops is 1 .*got 5"):
+    with pytest.raises(NlnetError, match="num_crops must be 1 .*got 5"):
         EvalTransform(crop=8, short_side=8, num_crops=5)
-    with pytest.raises(NlnetError, match="resized to 1×1 or more, got 0×4"):
+    with pytest.raises(NlnetError, match="must be 1×1 or more, got 0×4"):
         resize(noise(1, 4, 4), (0, 4))
     clips = torch.zeros((1, 3, 1, 1, 1), dtype=torch.uint8)
     with pytest.raises(NlnetError, match="std must be above 0, got 0.0"):
         normalize(clips, std=0.0)
-    with pytest.raises(NlnetError, match="mean is one number or three"):
+    with pytest.raises(NlnetError, match="mean must be one number or three"):
         normalize(clips, mean=(0.1, 0.2))

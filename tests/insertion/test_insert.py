@@ -413,7 +413,7 @@ def test_a_second_block_in_a_target_is_an_error() -> None:
     insert_nonlocal(model, ["layer1.0", "layer2"])
     for where in ("layer1.0", "layer1.*", "layer2"):
         with pytest.raises(
-            InsertionError, match="has a child 'nonlocal_block' already, expected at most one: leave it out"
+            InsertionError, match="has a child 'nonlocal_block' already, expected none: leave this module out"
         ):
             insert_nonlocal(model, where)
     with pytest.raises(InsertionError, match="matches no module"):

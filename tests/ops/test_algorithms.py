@@ -36,7 +36,7 @@ def test_an_entry_of_the_table_is_what_runs(table):
 def test_what_is_not_in_the_table_cannot_run(table):
     del table["tiled"]
     with pytest.raises(
-        NlnetError, match="algorithm 'tiled' does not serve pairwise 'softmax'; expected 'auto' or one of"
+        NlnetError, match="algorithm 'tiled' cannot compute pairwise 'softmax'; expected 'auto' or one of"
     ):
         nonlocal_operation(THETA, PHI, G, pairwise="softmax", algorithm="tiled")
     with pytest.raises(NlnetError, match="algorithm: got 'tiled'"):
@@ -54,7 +54,8 @@ def test_an_entry_serves_only_where_it_says(table):
     assert here.algorithm != "kernel"
     assert "kernel" not in here.macs
     with pytest.raises(
-        NlnetError, match="algorithm 'kernel' serves CUDA devices; got torch.float64 on cpu: take 'auto'"
+        NlnetError,
+        match="algorithm 'kernel' runs on CUDA devices only; got torch.float64 on cpu: take 'auto'",
     ):
         nonlocal_operation(THETA, PHI, G, pairwise="softmax", algorithm="kernel")
 

@@ -301,9 +301,9 @@ def test_shapes_that_do_not_fit(change: dict, message: str):
         ),
         (
             {"algorithm": "sorted"},
-            r"'sorted' does not serve pairwise 'softmax'; .*'definition', 'tiled', 'sdpa'",
+            r"'sorted' cannot compute pairwise 'softmax'; .*'definition', 'tiled', 'sdpa'",
         ),
-        ({"algorithm": "fast"}, r"'fast' does not serve"),
+        ({"algorithm": "fast"}, r"'fast' cannot compute"),
     ],
 )
 def test_settings_that_do_not_fit(change: dict, message: str):

@@ -749,7 +749,7 @@ def test_shapes_that_no_network_has(key, value, message):
 
 
 def test_networks_without_a_name():
-    with pytest.raises(WeightsError, match="no key is conv1 as nlnet"):
+    with pytest.raises(WeightsError, match="expected a key for conv1, by its name in nlnet"):
         architecture_of({"encoder.weight": torch.zeros(1)})
     state = read_weights(meta_tensors(release(50, blocks=True))).tensors
     wide = {key: value for key, value in state.items() if not key.startswith("layer4.2.")}

@@ -1,4 +1,4 @@
-"""The claims of the study, as data: the paper's statements of §5.1, and ours about tasks that the paper does not separate.
+"""The claims of the study as data: statements of §5.1 of the paper, and our own (`source="ours"`).
 
 A claim has parts; each is one comparison under one rule (`RULES`). A claim is *shown* if every part is, *contradicted*
 if some part is, *not run* if a row is missing, and *not shown* otherwise (verdicts.py). The claims, their parts and
@@ -62,7 +62,7 @@ def _each(rule: Rule, rows: Sequence[str], other: str) -> tuple[Part, ...]:
 
 
 def _alike(rows: Sequence[str]) -> tuple[Part, ...]:
-    """Compare every two rows."""
+    """Compare every pair of rows."""
     return tuple(Part("alike", *pair) for pair in combinations(rows, 2))
 
 

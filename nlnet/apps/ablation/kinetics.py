@@ -84,7 +84,7 @@ def run_kinetics(
 def plan_kinetics(
     rows: Sequence[Published], assignments: Sequence[str], *, out: Path, seeds: int, device: str
 ) -> dict[tuple[str, int], KineticsRun]:
-    """Return {(recipe, seed): run} of the rows and of the rows whose weights they start from, each once.
+    """Return {(recipe, seed): run} for the rows, and for the rows whose weights they start from.
 
     Args:
         assignments: `key=value` for all rows; `r50:key=value` for the networks of depth r50 alone.
@@ -134,7 +134,7 @@ def without_start(runs: Sequence[KineticsRun], failed: Mapping[str, str]) -> dic
 
 
 def for_depth(assignments: Sequence[str], depth: str) -> list[str]:
-    """Return the assignments for networks of a depth, without their prefix `DEPTH:`; one without a prefix is for all."""
+    """Return the assignments for one depth, without the prefix `DEPTH:`; one that has no prefix is for all."""
     taken = []
     for assignment in assignments:
         head, colon, rest = assignment.partition(":")
@@ -199,7 +199,10 @@ def show_costs(costs: Sequence[Mapping[str, Any]], runs: Mapping[tuple[str, int]
     OUT.print(assumption("float32"), highlight=False)
     missing = missing_settings(runs)
     if missing:
-        OUT.print(f"missing settings, to be given as key=value: {', '.join(missing)}", highlight=False)
+        OUT.print(
+            f"missing settings; give each as key=value after the tables: {', '.join(missing)}",
+            highlight=False,
+        )
 
 
 def collect(

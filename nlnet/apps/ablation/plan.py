@@ -101,7 +101,7 @@ def identity(row: Row, study: Study) -> str:
 
 
 def _stills_facts(depth: str, study: Study) -> list[Any]:
-    """What the 2-D network of a depth depends on."""
+    """Everything that the 2-D network of this depth depends on."""
     config = study.stills_config(depth, Path("data"))
     return [_values(config), asdict(study.stills_spec), study.stills]
 

@@ -73,7 +73,7 @@ def report(plan: Plan, *, failed: Mapping[str, str], command: str) -> dict[str, 
 
 
 def outcomes_of(plan: Plan, table: Table, failed: Mapping[str, str]) -> dict[str, Outcome]:
-    """Return the results of a table by row name, without the rows of which a seed failed."""
+    """Return the results of a table by row name; a row is left out if one of its seeds failed."""
     found = {}
     for row in table.rows:
         key = identity(row, plan.study)
@@ -162,7 +162,7 @@ def _remove_old_pictures(folder: Path) -> None:
 
 
 def without_measurements(value: Any) -> Any:
-    """Return a result without what another machine or session would change: "measured" and the provenance."""
+    """Return a result without the entries that depend on machine or session: "measured" and the provenance."""
     if isinstance(value, Mapping):
         # results of older studies call the provenance a passport
         changing = ("measured", "provenance", "passport")

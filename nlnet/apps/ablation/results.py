@@ -63,7 +63,7 @@ class Outcome:
 
 
 def read_outcome(runs: Sequence[Path], spec: DiagnosticSpec) -> Outcome:
-    """Return the results of a row from the directories of its runs, one a seed.
+    """Return the results of a row from the directories of its runs, one per seed.
 
     Raises:
         EvaluationError: a run could not read all of its test videos, so its rows cannot be compared video by video.

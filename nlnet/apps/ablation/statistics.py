@@ -97,7 +97,7 @@ def better(by: Interval) -> Verdict:
 
 
 def alike(by: Interval) -> Verdict:
-    """Return "shown" if the whole interval and every seed lie within ±MARGIN, "contradicted" if all lie beyond the same end.
+    """Return "shown" if the interval and every seed lie within ±MARGIN, "contradicted" if all lie on one side of it.
 
     An interval that contains 0 would not be enough: few videos would then show any two networks to be alike.
     """
@@ -130,7 +130,7 @@ def below(value: Interval, level: float) -> Verdict:
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict on a claim from those on its parts: "shown" needs all parts, "contradicted" only one."""
+    """Return the verdict on a claim: "shown" if every part is, "contradicted" if at least one part is."""
     # the first that occurs decides: with a part missing nothing is known, and one contradicted part is enough
     for decisive in ("not run", "contradicted", "not shown"):
         if decisive in verdicts:

@@ -1,4 +1,4 @@
-"""What all rows of the ablation study share, the data sets and the training recipe; the types `Row` and `Table`."""
+"""What all rows of the ablation study share (data sets, training recipe), and the types `Row` and `Table`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,7 +74,7 @@ class Study:
     """Batches of precise batch normalisation; twice as many for the 2-D networks."""
 
     def stills_config(self, depth: str, data: Path) -> Config:
-        """Return the configuration of a 2-D network, trained on single frames (22 classes) as the paper's is on ImageNet."""
+        """Return the configuration of a 2-D network, trained on single frames (22 classes) instead of ImageNet."""
         return Config(
             model=ModelConfig(name=f"c2d_{depth}", variant="8x8", dropout=0.0),
             data=DataConfig(

@@ -61,7 +61,7 @@ def _judge_part(part: Part, outcomes: Mapping[str, Outcome]) -> PartVerdict:
 
 
 def _suffix(part: Part) -> str:
-    """What a part of the rules "falls" and "flat" subtracts; empty for the other rules."""
+    """Text that says what the rules "falls" and "flat" subtract; empty for all other rules."""
     return f", nearest − farthest in {part.axis}" if part.rule in ("falls", "flat") else ""
 
 

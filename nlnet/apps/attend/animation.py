@@ -46,7 +46,7 @@ def animation_frames(frames: np.ndarray, maps: Sequence[AttentionMap]) -> np.nda
 
 
 def _panel(name: str, pictures: np.ndarray, position: tuple[int, int, int], factor: int) -> np.ndarray:
-    """Enlarge pictures by repeating pixels, and add a caption and a ring at the query; the ring is filled in its frame."""
+    """Enlarge pictures by repeating pixels; add a caption and, at the query, a ring (filled in its own frame)."""
     large = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
     header, margin = 20, 4
     panels = []

@@ -89,7 +89,7 @@ def check_positions(positions: Sequence[Sequence[int]], size: Sequence[int]) -> 
         if not all(0 <= p < n for p, n in zip(position, size, strict=True)):
             frame, row, column = (n - 1 for n in size)
             raise NlnetError(
-                f"--at: got {','.join(map(str, position))}, which lies outside of the clip; expected a frame from 0 to "
+                f"--at: got {','.join(map(str, position))}, which is outside the clip; expected a frame from 0 to "
                 f"{frame}, a row from 0 to {row} and a column from 0 to {column}"
             )
 
@@ -172,7 +172,7 @@ def as_numbers(
 def print_summary(
     found: VideoAttention, maps: Sequence[AttentionMap], files: Sequence[str], out: Path
 ) -> None:
-    """Print the strongest key of each attention map, blocks with estimated positions, and the files."""
+    """Print the strongest key of each attention map, the blocks with estimated positions, and the files."""
     rows = []
     for attention in maps:
         weight, centre = attention.strongest(1)[0]

@@ -91,7 +91,7 @@ def shown_frames(count: int, queries: Sequence[int], limit: int = MAX_FRAMES) ->
 
 
 def frames_of_key(time: float, times: np.ndarray, count: int, shown: Sequence[int]) -> list[int]:
-    """The shown frames whose nearest key in time is the one at `time`, or the nearest shown frame if there are none."""
+    """The shown frames to which no other key is nearer than the one at `time`; if none, the frame nearest to it."""
     key = int(np.abs(times - time).argmin())
     nearest = nearest_centres(times, count)
     found = [frame for frame in shown if nearest[frame] == key]
@@ -114,7 +114,7 @@ def frame_offsets(shown: Sequence[int], keys: np.ndarray, width: int) -> dict[in
 
 
 def caption(attention: AttentionMap) -> str:
-    """The block, the query and the largest weight, also as a multiple of uniform attention ("even") if not signed."""
+    """The block, the query and the largest weight; if weights are unsigned, also its ratio to an even weight."""
     t, y, x = attention.position
     weight, keys = attention.strongest(1)[0][0], " × ".join(map(str, attention.weights.shape))
     uniform = attention.weights.sum() / attention.weights.size

@@ -112,7 +112,7 @@ def comparisons_of(group: str, device: str, dtype: torch.dtype, compiled: bool) 
 
 
 def shares_of_limits(comparison: Comparison, timings: Mapping[str, Timing], device: str) -> dict[str, float]:
-    """For ways of known work: the least time that the roofline allows, divided by the measured time."""
+    """The least time that the roofline allows as a share of the measured time, for ways of known work."""
     return {
         way: measure_limits(device, work.dtype).seconds(work) / timings[way].median
         for way, work in comparison.work.items()

@@ -1,4 +1,4 @@
-"""Benchmarks of loading: the data loader beside decoding alone, and a test beside one decoding plus the network."""
+"""Benchmarks of loading: the data loader against decoding alone, and a test against decoding plus network."""
 
 import os
 import random
@@ -86,7 +86,7 @@ def evaluation_comparisons(
     num_classes: int = 400,
     device: torch.device | None = None,
 ) -> Iterator[Comparison]:
-    """Compare the multi-view test of `config` with the least that it has to do, per video.
+    """Compare the multi-view test of `config` with a lower bound: each frame decoded once, then the network.
 
     The baseline decodes once each frame that some view needs, and scores views that are in memory already, with the
     network as `evaluate` prepares it. A speedup of 1/1.2 means that the test takes 1.2 times as long as that.

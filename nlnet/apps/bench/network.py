@@ -21,7 +21,7 @@ Clip = tuple[int, int, int, int]
 def network_comparisons(
     device: str, *, name: str = "i3d_r50_nl5", clip: Clip = (1, 8, 224, 224), compiled: bool = True
 ) -> Iterator[Comparison]:
-    """Compare inference, then training, of one network.
+    """Compare the ways to run inference with one network, then the ways to train it.
 
     Training is measured with twice the clips too: costs that depend on the weights alone are then shared by more clips.
 
@@ -60,7 +60,7 @@ def _title(name: str, batch: int, grid: Sequence[int]) -> str:
 
 
 def _work(ways: Iterable[str], flops: float) -> dict[str, Work]:
-    """The work of each way in floating-point operations; moving data takes a network much less time."""
+    """The floating-point operations of each way; memory traffic is left out, as it takes much less time."""
     return {
         way: Work(flops=flops, dtype=torch.bfloat16 if way.startswith("bf16") else torch.float32)
         for way in ways
@@ -70,7 +70,7 @@ def _work(ways: Iterable[str], flops: float) -> dict[str, Work]:
 def inference(
     first: VideoResNet, last: VideoResNet, x: Tensor, *, compiled: bool
 ) -> dict[str, Callable[[], object]]:
-    """Ways to run inference: `first` as it is, then the faster ones.
+    """Ways to run inference: plain, with `first`, then the faster ways, with `last`.
 
     Args:
         first, last: the same network in channels-first and in channels-last memory layout.

@@ -37,7 +37,7 @@ class Comparison:
     ways: Mapping[str, Callable[[], object]]
     """Functions that do the whole thing once, by name. The first one is the baseline of the speedups."""
     amounts: Mapping[str, float] = field(default_factory=dict)
-    """How many things (clips, videos) one run of a way does, if not 1. Times and speedups are for one thing."""
+    """How many things (clips, videos) one run of a way processes, if not 1. Times and speedups are for one thing."""
     chosen: str | None = None
     """The way that is used by default: the one that `algorithm="auto"` chooses, or a user gets without options."""
     work: Mapping[str, Work] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Comparison:
         return next(iter(self.ways))
 
     def amount(self, way: str) -> float:
-        """How many things one run of a way does."""
+        """How many things (clips, videos) one run of a way processes."""
         return self.amounts.get(way, 1.0)
 
 
@@ -75,7 +75,7 @@ class Timing:
 def time_by_turns(
     comparison: Comparison, *, seconds: float, least: int = 5, most: int = 25
 ) -> dict[str, Timing]:
-    """Time every way once per round, for about `seconds` and `least` to `most` rounds."""
+    """Time every way once per round: for about `seconds`, in at least `least` and at most `most` rounds."""
     for run in comparison.ways.values():
         run()  # a run that does not count: inputs are made, kernels compiled and caches filled
     held = {way: peak_bytes(run) for way, run in comparison.ways.items()} if comparison.memory else {}
@@ -112,7 +112,7 @@ def _timing(own: list[float], base: list[float], held: int | None) -> Timing:
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """The peak memory of a run above what was held before: of the GPU if there is one, else of the process.
+    """The memory that a run adds at its peak: GPU memory if there is a GPU, else memory of the process.
 
     Raises:
         NlnetError: without a GPU and without Linux, whose /proc the peak of the process is read from.

@@ -22,7 +22,7 @@ def attend(
     block: Annotated[
         list[str] | None,
         typer.Option(
-            help="A non-local block or a layer that has some, such as layer3.1. May be repeated.",
+            help="A non-local block, or a layer that contains blocks, such as layer3.1. May be repeated.",
             show_default="all",
         ),
     ] = None,
@@ -45,7 +45,7 @@ def attend(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Draw where the blocks attend in a video: arrows and heat maps as PNG, GIF and MP4, and the numbers."""
+    """Draw where the blocks attend in a video: arrows and heat maps as PNG, GIF and MP4, weights as JSON."""
     from nlnet.apps.attend.command import run_attend
 
     run_attend(

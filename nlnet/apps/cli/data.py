@@ -11,7 +11,7 @@ from nlnet.apps.cli.arguments import Json
 def data_make(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")],
     task: Annotated[
-        str, typer.Option(help="How the digits of a video lie apart: in space, time, or both (spacetime).")
+        str, typer.Option(help="What separates the digits of a video: space, time, or both (spacetime).")
     ] = "spacetime",
     train: Annotated[int, typer.Option(min=1, help="Number of training videos.")] = 4000,
     val: Annotated[int, typer.Option(min=1, help="Number of validation videos.")] = 200,
@@ -40,10 +40,10 @@ def data_check(
         typer.Option(help="Folder of the videos that SOURCE names.", show_default="the folder of SOURCE"),
     ] = None,
     format: Annotated[
-        str, typer.Option(help="Format of SOURCE, as the setting data.format; auto detects it.")
+        str, typer.Option(help="Format of SOURCE (the setting data.format); auto detects it.")
     ] = "auto",
     classes: Annotated[
-        Path | None, typer.Option(help="A file with the class names in order, as the setting data.classes.")
+        Path | None, typer.Option(help="A file with the class names in order (the setting data.classes).")
     ] = None,
     first_frame: Annotated[
         bool,

@@ -9,7 +9,7 @@ EXTRAS = {
     "video": frozenset(
         ("PIL", "av", "matplotlib", "numpy", "pydantic", "rich", "safetensors", "sklearn", "typer", "yaml")
     ),
-    "explore": frozenset(("fastapi", "uvicorn")),
+    "explore": frozenset(("fastapi", "starlette", "uvicorn")),
 }
 """Optional packages as they are imported, by the extra of pyproject.toml that installs them."""
 

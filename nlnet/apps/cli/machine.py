@@ -29,7 +29,7 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="Also write the results to this JSON file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Time operation, block, networks, data loader and testing, each beside the plain implementation."""
+    """Time the operation, the block, networks, the data loader and testing, each against a plain version."""
     from nlnet.apps.bench.command import run_bench
 
     run_bench(
@@ -51,7 +51,7 @@ def doctor(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check this machine: versions, devices, video decoding, disk; or how many clips fit in memory."""
+    """Check this machine: versions, devices, video decoding, disk; or, with --recipe, how many clips fit in memory."""
     from nlnet.apps.verbs.doctor import run_doctor
 
     raise typer.Exit(run_doctor(recipe, as_json=as_json))

@@ -32,7 +32,7 @@ def convert(
         str | None,
         typer.Option(
             metavar="PROJECT",
-            help="Project of IN where its keys do not tell: slowfast_pkl.",
+            help="The project that IN comes from, if its keys do not show it: slowfast_pkl.",
             show_default="detected",
         ),
     ] = None,
@@ -44,7 +44,7 @@ def convert(
             show_default="the network of IN",
         ),
     ] = None,
-    classes: Annotated[Path | None, typer.Option(help="A file with the class names, one a line.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="A file with one class name per line.")] = None,
     as_json: Json = False,
 ) -> None:
     """Convert weight files of other projects into checkpoints of nlnet, and back."""
@@ -77,11 +77,12 @@ def models(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List networks with their parameters, multiply-adds and memory; or recipes with reported accuracy."""
+    """List networks with parameters, multiply-adds and memory; or, with --recipes, recipes and their accuracy."""
     if recipes:
         if names:
             raise typer.BadParameter(
-                "lists every recipe and takes no names of networks; remove them", param_hint="'--recipes'"
+                "lists all recipes, whatever the network; remove the names of networks",
+                param_hint="'--recipes'",
             )
         from nlnet.apps.verbs.recipe_list import run_recipe_list
 

@@ -59,7 +59,8 @@ def evaluate(
         Path | None, typer.Option(help="Videos to test on.", show_default="data.test of the run")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the scores.", show_default="RUN/test; none for a file")
+        Path | None,
+        typer.Option(help="Folder for the scores.", show_default="RUN/test; not saved if RUN is a file"),
     ] = None,
     checkpoint: Checkpoint = "last",
     device: Device = "auto",
@@ -94,7 +95,8 @@ def score(
     weight: Annotated[
         list[float] | None,
         typer.Option(
-            help="Weight of a source in the fusion: once for each source, in order.", show_default="1"
+            help="Weight of a source in the fusion; repeat the option for each source, in order.",
+            show_default="1",
         ),
     ] = None,
     clips: Annotated[
@@ -103,11 +105,12 @@ def score(
     ] = None,
     centre_crop: Annotated[bool, typer.Option("--centre-crop", help="Use the centre crop alone.")] = False,
     aggregate: Annotated[
-        str | None, typer.Option(help="Over the views: mean or max.", show_default="as tested")
+        str | None,
+        typer.Option(help="How the scores of the views are combined: mean or max.", show_default="as tested"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute metrics from saved scores: of fewer views, another aggregation, or several fused runs."""
+    """Compute metrics from saved scores: with fewer views, another aggregation, or several runs fused."""
     if aggregate not in (None, "mean", "max"):
         raise typer.BadParameter(f"got {aggregate!r}, expected mean or max", param_hint="'--aggregate'")
 

@@ -50,7 +50,7 @@ def ablate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the paper's ablation study: train and test every row, and print it beside the paper's figures."""
+    """Run the paper's ablation study: train and test every row, and compare it with the paper's numbers."""
     from nlnet.apps.ablation.command import run_study
 
     code = run_study(

@@ -55,8 +55,9 @@ def item_positions(item: Item, view: View, spec: DiagnosticSpec, config: Config)
     test, (length, stride) = config.test, sampling(config)
     if (spec.height, spec.width) != (test.short_side, test.short_side):
         raise ConfigError(
-            f"test.short_side: got {test.short_side} for videos of {spec.height}×{spec.width} pixels, expected both sides "
-            "to equal it: the positions of items are known only in frames that keep their size"
+            f"test.short_side: got {test.short_side} for videos of {spec.height}×{spec.width} pixels; "
+            f"expected videos of {test.short_side}×{test.short_side}: item positions are known only in frames "
+            "that are not resized"
         )
     # items are placed in the full frame: subtract the corner of this view's crop
     offsets = crop_offsets(spec.height, spec.width, test.crop, test.crops)

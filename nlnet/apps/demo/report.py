@@ -100,7 +100,7 @@ def report_attention(out: Path, jobs: Sequence["Job"], videos: int) -> dict[str,
     The video is the first one whose cue and partner each fill a pair of frames that the network pools into one.
 
     Args:
-        jobs: the runs of the non-local network, one a seed.
+        jobs: the runs of the non-local network, one per seed.
         videos: number of test videos.
     """
     trained = [load_network(job.run, "last", torch.device("cpu")) for job in jobs]

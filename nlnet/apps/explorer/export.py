@@ -76,7 +76,7 @@ def grid_coordinates(size: int, count: int) -> list[int]:
 
 
 def exported_rows(seen: Observation, positions: list[list[int]]) -> dict[str, Any]:
-    """For each block, the rows of weights from all positions of the grid t × y × x, one row for each query cell.
+    """For each block, one row of weights for each query cell that holds a position of the grid t × y × x.
 
     Only cells that some position falls into have a row. `cells[axis][i]` is the rank of the cell of
     positions[axis][i] among these along that axis, from 0; `centres[axis]` are their centres. The row of the cell with

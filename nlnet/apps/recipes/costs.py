@@ -56,7 +56,7 @@ def network_cost(config: Config, num_classes: int) -> NetworkCost:
 
 
 def view_of(test: EvalConfig) -> tuple[int, int]:
-    """Return the rows and columns of a test view; of a whole frame, as if it had the aspect ratio 4:3."""
+    """Return the rows and columns of a test view; a whole frame is taken to have the aspect ratio 4:3."""
     wide = test.crop * 4 // 3 if test.protocol == "paper" else test.crop
     return test.crop, wide
 

@@ -35,7 +35,7 @@ from nlnet.weights.read import Weights
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a dry run prints, as a table of rich or, by `document`, as JSON."""
+    """What a dry run prints: tables, or the JSON that `document` returns."""
 
     name: str
     run: str

@@ -1,4 +1,4 @@
-"""The accuracy that the paper and its release report, row by row, with the recipe of each row. None was trained here.
+"""Accuracies that the paper and its release report, with the recipe of each row; none is our result.
 
 The paper's figures on Kinetics are top-1 and top-5 accuracy on the validation videos of the 400 classes, tested fully
 convolutionally on 10 clips (`test.protocol=paper`); the release's are on 10 clips × 3 crops (`released`). Charades has

@@ -20,7 +20,7 @@ Records = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class HardVideo:
-    """A test video whose own class got a low probability."""
+    """A test video whose true class got a low probability."""
 
     path: Path
     truth: str
@@ -78,7 +78,9 @@ def confusion(evaluation: Evaluation) -> Int[Tensor, "K K"]:
         ValueError: videos have several classes each.
     """
     if evaluation.multilabel:
-        raise ValueError("a confusion matrix needs one class a video, these videos have several classes each")
+        raise ValueError(
+            "a confusion matrix needs one class per video, got videos with any number of classes"
+        )
     size = len(evaluation.classes)
     matrix = torch.zeros(size, size, dtype=torch.long)
     for video in evaluation.videos:
@@ -108,7 +110,7 @@ def most_confused(
 
 
 def hardest(evaluation: Evaluation, count: int) -> list[HardVideo]:
-    """Return the `count` labelled videos whose class got the lowest probability, lowest first."""
+    """Return the `count` labelled videos whose true class got the lowest probability, lowest first."""
     judged = [_hard(v, v.label, evaluation.classes) for v in evaluation.videos if v.label not in (None, ())]
     return sorted(judged, key=lambda video: video.probability)[:count]
 

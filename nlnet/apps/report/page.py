@@ -111,7 +111,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str
 
 
 def _plain(text: str) -> str:
-    """Escape the bars of a text, which would end a cell of a table."""
+    """Escape vertical bars in a text, since a bar would end the table cell."""
     return text.replace("|", "\\|")
 
 

@@ -49,7 +49,7 @@ def run_convert(
     Args:
         assignments: `model.key=value` and `data.key=value` settings; they win over what the file says.
         source: the project that `origin` is from, where its keys do not tell.
-        classes_file: class names, one a line.
+        classes_file: one class name per line.
 
     Raises:
         RunError: `out` exists.
@@ -105,7 +105,7 @@ def model_settings(assignments: Sequence[str]) -> dict[str, Any]:
 def configuration(
     weights: Weights, assignments: Sequence[str], given: Mapping[str, Any], name: str | None
 ) -> Config:
-    """Return the configuration of the converted network: what the file and its project fix, then what is given."""
+    """Return the configuration of the converted network: what the file says, then what the user gives."""
     if weights.config is not None:
         values = from_mapping(weights.config, source="the file's configuration").model_dump()
     else:

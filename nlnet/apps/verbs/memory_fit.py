@@ -81,7 +81,7 @@ def memory_here() -> tuple[int, str]:
 
 
 def show_fits(name: str, config: Config, *, as_json: bool) -> int:
-    """Print how many clips of a recipe fit; returns the exit code, 1 if not even one does."""
+    """Print how many clips of a recipe fit; return the exit code, 1 if not even one clip fits."""
     memory, device = memory_here()
     recipe = KINETICS.get(name)
     found = fits(config, recipe.classes if recipe else 400, memory)

@@ -50,8 +50,8 @@ def run_models(names: Sequence[str], variant: str, *, as_json: bool) -> None:
     OUT.print(models_table(rows, variant))
     others = ", ".join(other for other in TIMINGS if other != variant)
     OUT.print(
-        f"With {CLASSES} classes. GMAC: 10⁹ multiply-adds of one clip with crops of that many pixels, attention "
-        "included. Memory: the activations of one training clip that the forward pass keeps for the gradient, in "
+        f"With {CLASSES} classes. GMAC: 10⁹ multiply-adds of one clip, attention included; the column head has the "
+        "size of its crops in pixels. Memory: the activations of one training clip that the forward pass keeps for the gradient, in "
         "float32; the last column is with training.checkpointing=true. "
         f"Other clips: --variant {others} (mini networks have 8x8 only). Recipes: nlnet models --recipes",
         highlight=False,
@@ -77,12 +77,12 @@ def sides(name: str) -> tuple[int, int]:
 
 
 def variants(name: str) -> tuple[str, ...]:
-    """Return the kinds of clips that a network is for: all, or 8x8 alone for the mini networks, whose videos are short."""
+    """Return the kinds of clips that a network is for: all kinds, or 8x8 for mini networks (short videos)."""
     return tuple(TIMINGS) if sides(name)[0] == 224 else ("8x8",)
 
 
 def model_row(name: str, variant: str) -> dict[str, Any]:
-    """Return the cost of a network on one clip; with frozen norms and grouped blocks on the release's long clips."""
+    """Return the cost of a network on one clip; on long clips, with the release's frozen norms and groups."""
     crop, test = sides(name)
     long = dict(LONG) if variant in LONG_CLIPS else {}
     if long and name.endswith(("_nl5", "_nl10")):

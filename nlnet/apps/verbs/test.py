@@ -94,7 +94,7 @@ def run_test(
 def watched_evaluation(
     model: VideoResNet, videos: VideoList, config: Config, here: World
 ) -> tuple[Evaluation, float]:
-    """Evaluate under a progress bar, on the first process; returns the scores and the seconds that it took."""
+    """Evaluate, with a progress bar on the first process; return the scores and the seconds that it took."""
     start = time.perf_counter()
     progress = bar()
     with progress if here.first else nullcontext():

@@ -48,7 +48,7 @@ def check_distinct(names: Sequence[str]) -> None:
 
 
 def class_number(name: str, numbers: dict[str, int], where: str) -> int:
-    """The class number of a name. Raises AnnotationError with similar names, beginning with `where`, if it is unknown."""
+    """The class number of a name. An unknown name raises AnnotationError: `where`, the name, similar ones."""
     if name not in numbers:
         raise AnnotationError(
             f"{where}: {name!r} is not one of the {len(numbers)} classes{class_hint(name, tuple(numbers))}"

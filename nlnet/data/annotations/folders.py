@@ -46,7 +46,7 @@ def read_folders(
         if mixed := [p for p in images if len(p.relative_to(source).parts) > 2]:
             raise AnnotationError(
                 f"{source} holds images both in class folders and deeper ({mixed[0]}, …), so they may be still images "
-                "or frames of videos; data.format=frames reads every folder with images as a video"
+                "or frames of videos; to read every folder with images as a video, set data.format=frames"
             )
     if not chosen:
         raise AnnotationError(

@@ -199,7 +199,7 @@ def _numbered_names(numbers: list[int], classes: Sequence[str] | None) -> tuple[
 def _in_range(
     source: Path, line: Line, label: str, names: Sequence[str], given: Sequence[tuple[str, ...]]
 ) -> int:
-    """The class number of a numeric label. Raises AnnotationError if it exceeds the classes."""
+    """The class number of a numeric label. Raises AnnotationError if there is no such class."""
     k = int(label)
     if not 0 <= k < len(names):
         # one too large and no 0 in the whole list: the numbers begin at 1

@@ -1,4 +1,4 @@
-"""Helpers of the annotation readers: read text, JSON and CSV files; make a `VideoList` of rows that exist on disk."""
+"""Helpers of the annotation readers: read text, JSON and CSV files, and make a `VideoList` of the rows."""
 
 import csv
 import io

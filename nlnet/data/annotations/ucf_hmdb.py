@@ -64,7 +64,7 @@ def read_hmdb51(
     part = HMDB51_PART.fullmatch(source.name)
     if part is None:
         raise AnnotationError(
-            f"{source}: expected the folder of the HMDB51 splits with a part of a split, such as "
+            f"{source}: expected the folder of the HMDB51 splits followed by the part of a split, such as "
             f"{source / 'train1'} or {source / 'test1'}"
         )
     mark, ending = {"train": "1", "test": "2"}[part[1]], f"_test_split{part[2]}.txt"
@@ -115,7 +115,7 @@ def _is_hmdb51(source: Path, first_line: str) -> bool:
     if source.is_dir() and any(source.glob("*_test_split1.txt")):
         raise AnnotationError(
             f"{source} holds the splits of HMDB51; give a part of a split, such as {source / 'train1'} or "
-            f"{source / 'test1'} (no such file need exist), and the folder of the videos as root"
+            f"{source / 'test1'} (no file of that name is needed), and the folder of the videos as root"
         )
     part = HMDB51_PART.fullmatch(source.name)
     # a file or folder that happens to be called train1 is read as what it is

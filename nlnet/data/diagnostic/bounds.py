@@ -62,5 +62,5 @@ def additive_bound() -> float:
 
 
 def _max_correct(a: int, b: int) -> int:
-    """The most of the four cases with digits a and b that an additive score can get right, over the sign of δ_a − δ_b."""
+    """How many of the 4 cases with digits a and b an additive score gets right, at the best sign of δ_a − δ_b."""
     return max(sum(2 if sign * (1 if red == a else -1) > 0 else 1 for red in (a, b)) for sign in (-1, 0, 1))

@@ -130,7 +130,7 @@ class Video:
             pass
 
     def _make_table(self) -> None:
-        """Set the frame table, the unit of its stamps in seconds, and whether frames are counted."""
+        """Set the frame table, the unit of its stamps in seconds, and whether stamps are mere frame counts."""
         packets, codec = self._source.packets, self._source.codec
         first = next((position for position, packet in enumerate(packets) if packet.is_keyframe), None)
         if first is None:
@@ -185,7 +185,7 @@ class Video:
             yield stamp, frame
 
     def _advance(self, decoded: _Decoded, stamp: int, sound_from: int) -> tuple[VideoFrame | None, str]:
-        """Decode on to the frame at `stamp`; None and the reason if it does not come.
+        """Continue decoding up to the frame at `stamp`; return (None, reason) if it does not come out.
 
         Frames shown before `sound_from`, the keyframe where decoding started, may be damaged without harm: they lack
         references from before it.
@@ -227,7 +227,7 @@ class Video:
                     yield stamp, frame
 
     def _packet_name(self, position: int) -> str:
-        """The frame that a packet makes, for a message; the packet itself if its stamp is unknown."""
+        """The name of a packet's frame, for a message; the number of the packet if its stamp is unknown."""
         packets = self._source.packets
         stamp = packets[position].pts if position < len(packets) and not self._counting else None
         return f"packet {position}" if stamp is None else self._frame_name(stamp)

@@ -30,7 +30,7 @@ class ToRGB:
 def stack_frames(
     frames: FrameIterator, count: int, part: Callable[[np.ndarray], np.ndarray] = lambda frame: frame
 ) -> UInt8[Tensor, "count h w 3"]:
-    """One tensor of `count` rows with `part` of every frame; whole frames are not kept."""
+    """Stack `part(frame)` of every frame into one tensor of `count` rows; whole frames are not kept."""
     out = np.empty((count, 0, 0, 3), dtype=np.uint8)
     for rows, frame in frames:
         piece = part(frame)

@@ -153,7 +153,7 @@ class PacketSource:
 
 
 def as_fraction(ratio: Fraction | None, otherwise: Fraction) -> Fraction:
-    """PyAV's ratio as a Fraction: before version 19 it is a Fraction or None, since then PyAV's own type."""
+    """Convert a ratio of PyAV (its own type; before version 19 a Fraction or None) to a Fraction."""
     return Fraction(ratio.numerator, ratio.denominator) if ratio else otherwise
 
 

@@ -39,11 +39,13 @@ def check_labels(videos: VideoList, loss: Loss, source: Path) -> None:
         raise ConfigError(f"{source}: a list for training needs a label for every video")
     if videos.multilabel and loss == "softmax":
         raise ConfigError(
-            f"training.loss=softmax needs one class a video, but {source} ({videos.layout}) gives any number of "
+            f"training.loss=softmax needs one class per video, but {source} ({videos.layout}) gives any "
+            "number of "
             "classes; set training.loss=sigmoid"
         )
     if not videos.multilabel and loss == "sigmoid":
         raise ConfigError(
-            f"training.loss=sigmoid needs lists of classes, but {source} ({videos.layout}) gives one class a video; "
+            f"training.loss=sigmoid needs lists of classes, but {source} ({videos.layout}) gives one class "
+            "per video; "
             "set training.loss=softmax, or data.format=multilabel if each line of a list may name several classes"
         )

@@ -129,14 +129,14 @@ def _with_new_names(values: Mapping[str, Any], source: str) -> Mapping[str, Any]
         if not isinstance(fields, Mapping) or old_field not in fields:
             continue
         if new_field in fields:
-            raise ConfigError(f"{source}: {old} is the old name of {new}; set {new} alone")
+            raise ConfigError(f"{source}: {old} is the old name of {new}; set only {new}")
         renamed = {(new_field if field == old_field else field): value for field, value in fields.items()}
         values = {**values, section: renamed}
     return values
 
 
 def _drop_protocol_defaults(test: dict[str, Any], assigned: Sequence[str]) -> None:
-    """Remove the values of the test section that a newly assigned protocol or short side sets itself."""
+    """Remove test settings that follow from a newly assigned protocol or short side, so that it sets them."""
     new_protocol, new_size = "test.protocol" in assigned, "test.short_side" in assigned
     rules = protocol_rules(test["protocol"])
     whole_frames = rules is not None and rules.crop == "whole"

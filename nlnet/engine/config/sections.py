@@ -147,8 +147,8 @@ class TrainingConfig(_Section):
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Arithmetic of the network: float32, or autocast to bfloat16 or float16; weights stay float32."""
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """Cross-entropy of the softmax (one class a video), or the mean over clips and classes of the binary
-    cross-entropies of per-class sigmoids (any number of classes a video, as in Charades)."""
+    """Cross-entropy of the softmax (one class per video), or the mean over clips and classes of the binary
+    cross-entropies of per-class sigmoids (any number of classes per video, as in Charades)."""
     label_smoothing: Fraction = 0.0
     """Label smoothing of the softmax loss; the sigmoid loss has none."""
     frozen_norm: bool = False

@@ -97,7 +97,10 @@ def check_same(
     """Raise ScoresError, naming the first difference, if the scores of two runs cannot be fused."""
     pair = f"{first.run} and {other.run} cannot be fused"
     if first.score != other.score:
-        raise ScoresError(f"{pair}: one has {first.score} scores, the other {other.score} scores")
+        raise ScoresError(
+            f"{pair}: one has {first.score} scores, the other {other.score} scores; "
+            "fuse runs with the same training.loss"
+        )
     if first.evaluation.classes != other.evaluation.classes:
         differ = set(first.evaluation.classes) ^ set(other.evaluation.classes)
         what = (

@@ -100,7 +100,7 @@ class Evaluation:
         return {name: v for name, v in found.items() if name.startswith("video_") or not unread_as_wrong}
 
     def _accuracies(self, read: Sequence[VideoScores], lost: Sequence[Label]) -> dict[str, float]:
-        """The metrics of one class a video; `lost` are the labels of videos that count as wrong."""
+        """The metrics for one class per video; `lost` are the labels of videos that count as wrong."""
         labels = torch.tensor([*(v.label for v in read), *lost])
         worst = torch.full((len(lost),), len(self.classes))  # a rank behind every class
         video_ranks = torch.cat([*(rank_of(v.video, v.label)[None] for v in read), worst])  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ class Evaluation:
         return metrics
 
     def _precisions(self, read: Sequence[VideoScores], lost: Sequence[Label]) -> dict[str, float]:
-        """The metrics of any number of classes a video; `lost` are the labels of videos that are ranked last."""
+        """The metrics for any number of classes per video; `lost` are the labels of videos ranked last."""
         last = torch.full((len(lost), len(self.classes)), -torch.inf)  # ranked behind every video with scores
         scores = torch.cat([*(v.video[None] for v in read), last])
         shown = self._shown([*(v.label for v in read), *lost])

@@ -150,7 +150,8 @@ class RunDir:
             counts = [sum(len(paths) for paths in lists.values()) for lists in (before, missing)]
             raise RunError(
                 f"{self.path}: the missing videos have changed since the run began (then {counts[0]}, now "
-                f"{counts[1]}); a resumed run needs the same videos, {self.missing_path} lists the missing ones"
+                f"{counts[1]}); a resumed run needs the same videos: "
+                f"{self.missing_path} lists those that were missing then"
             )
 
     def read_config(self) -> tuple[Config, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Batch norms in training: precise statistics, and forward passes without clips.
+"""Batch norms in training: precise statistics, and statistics that a batch of zero clips leaves unchanged.
 
 precise_statistics    running statistics measured anew with the current weights (release: `precise BN`, 200 iterations)
 frozen_statistics     a context in which running statistics stay unchanged, for batches of zero clips
@@ -73,7 +73,7 @@ def precise_statistics(
         restore()
         if count == 0:
             raise TrainingError(
-                "training.precise_norm: no video of its batches could be read; run `nlnet data check`"
+                "training.precise_norm: no video for its statistics could be read; run `nlnet data check`"
             )
         for module, total in zip(norms, sums, strict=True):
             mean, square = world.sum(total) / count

@@ -38,17 +38,20 @@ def read_initial(init: InitConfig) -> Weights | None:
         return None
     try:
         return read_weights(init.weights, source=init.source)
-    except (WeightsError, OSError) as error:
+    except WeightsError as error:
         raise RunError(str(error)) from None
+    except OSError as error:
+        raise RunError(f"{init.weights}: {error.strerror}") from None
 
 
 def start_from(file: Weights, model: VideoResNet, init: InitConfig) -> tuple[str, LoadReport]:
-    """Load weights that have been read into the model, as `load_initial` does."""
+    """Load the weights that `read_initial` returned into the model; same results as `load_initial`."""
     weights = file.state
     kept = {key: value for key, value in weights.items() if not any(fnmatchcase(key, g) for g in init.drop)}
     if not kept:
         raise ConfigError(
-            f"init.drop: {', '.join(init.drop)} drops all {len(weights)} tensors of {init.weights}"
+            f"init.drop: {', '.join(init.drop)} drops all {len(weights)} tensors of {init.weights}; "
+            "use narrower patterns"
         )
     folded = fold_batch_norms(model, kept)
     # the classifier may have other classes than the file: then it stays fresh

@@ -163,7 +163,7 @@ def prepare(
     learner = Learner(model, config, world, transferred)
 
     def precise(done: int) -> AbstractContextManager[None]:
-        """Precise batch norms, measured on the batches that come next after `done` iterations."""
+        """Precise batch norms, measured on the batches that follow iteration `done`."""
         count = config.training.precise_norm
         return learner.precise_statistics(batches.between(done, done + count)) if count else nullcontext()
 

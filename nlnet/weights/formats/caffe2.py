@@ -146,7 +146,7 @@ for core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
 
 
 def read_blobs(path: Path) -> dict[str, Any]:
-    """Read the blobs of a file in either layout by name, arrays as tensors.
+    """Read the blobs of a file by name, with arrays as tensors; the blobs may be nested under "blobs".
 
     Raises:
         UnsafeFileError: anything but a dictionary from names to arrays and plain values; an array whose shape, type
@@ -167,7 +167,7 @@ def read_blobs(path: Path) -> dict[str, Any]:
 
 
 def _with_tensors(values: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """The blobs with tensors for arrays, which together take no more bytes than the file's `size`."""
+    """Replace arrays by tensors; raise if together they would take more bytes than the file's `size`."""
     plain = {name: value.header if isinstance(value, _Array) else value for name, value in values.items()}
     for name, value in plain.items():
         if not isinstance(value, _ArrayHeader | int | float | str):
@@ -186,7 +186,7 @@ def _with_tensors(values: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 
 def write_blobs(path: Path, blobs: Mapping[str, Tensor | int], *, nested: bool) -> None:
-    """Write float32 blobs and integers as the release does; `nested` is its layout with "blobs"."""
+    """Write float32 blobs and integers as the release does; `nested` puts them in a dictionary under "blobs"."""
     with path.open("wb") as file:
         file.write(b"\x80\x02}")  # protocol 2, a dictionary
         if nested:
@@ -202,7 +202,7 @@ def write_blobs(path: Path, blobs: Mapping[str, Tensor | int], *, nested: bool) 
 
 
 def _text(text: str) -> bytes:
-    """A name as the opcode BINSTRING, which is a `str` in Python 2."""
+    """Pickle a name as a `str` of Python 2 (opcode BINSTRING)."""
     return b"T" + struct.pack("<i", len(text)) + text.encode("ascii")
 
 

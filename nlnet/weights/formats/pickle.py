@@ -51,7 +51,7 @@ class PlainDict(dict[Any, Any]):
 
 
 def _ordered_dict(*pairs: Any) -> PlainDict:
-    """Stand-in for `OrderedDict(pairs)`; it accepts a list of pairs only once."""
+    """Stand-in for `OrderedDict(pairs)`; passing the same list a second time is refused."""
     if not pairs:
         return PlainDict()
     if len(pairs) != 1 or type(pairs[0]) is not list or not all(map(_is_pair, pairs[0])):

@@ -59,7 +59,7 @@ def _refuse_call(*arguments: object) -> None:
 
 
 def check_tensor(storage: object, offset: object, size: object, stride: object, *rest: object) -> None:
-    """Check that a tensor lies inside its storage and has no more elements than it.
+    """Check that a tensor lies inside its storage and has no more elements than the storage.
 
     Raises:
         UnsafeFileError: it does not, or its size, stride or offset are not those of a tensor.

@@ -62,7 +62,7 @@ FIXED = {
 
 
 def mmaction2_options(tensors: Mapping[str, Tensor], index: int, text: str) -> Settings:
-    """The options of mmaction2's networks; `index` 1 is the key map of blocks that pool no keys.
+    """The options of mmaction2's networks; `index` 1 is the key map without pooled keys.
 
     `text` is the configuration in the file's `meta` (Python source), if it has one, and the file's name.
 
@@ -150,7 +150,7 @@ def config_value(text: str, key: str, after: str = "") -> str | None:
 
 
 def mmaction2_configuration(model: VideoResNet, *, is_2d: bool) -> str:
-    """Write the configuration for what the keys of `model` do not show; `is_2d` means a C2D."""
+    """Write the configuration of what the keys of `model` do not show; with `is_2d`, that of a C2D."""
     if is_2d:
         return "Recognizer2D\n" if isinstance(model.pool2, nn.Identity) else "Recognizer3D C2D\n"
     assert isinstance(model.pool1, MaxPool)

@@ -47,7 +47,7 @@ class Project:
 def residual_modules(
     conv: str, norm: str, short: str, short_norm: str, letters: tuple[str, ...]
 ) -> dict[str, str]:
-    """Our module → theirs for a residual block; `{n}` in `conv` and `norm` is the convolution's letter."""
+    """Map our modules of a residual block to theirs; each of `letters` replaces `{n}` in `conv` and `norm`."""
     named = {}
     for number, letter in enumerate(letters, start=1):
         named[f"layer{{L}}.{{B}}.conv{number}"] = conv.replace("{n}", letter)
@@ -56,7 +56,7 @@ def residual_modules(
 
 
 def nonlocal_modules(theta: str, phi: str, g: str, out: str, norm: str) -> dict[str, str]:
-    """Our module → theirs for a non-local block; `out` is W_z."""
+    """Map our modules of a non-local block to theirs; `out` is their name of W_z."""
     names = {"theta": theta, "phi": phi, "g": g, "W_z": out, "norm": norm}
     return {f"layer{{L}}.{{B}}.nonlocal_block.{ours}": theirs for ours, theirs in names.items()}
 

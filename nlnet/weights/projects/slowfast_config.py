@@ -20,7 +20,7 @@ POOL, NO_POOL = [1, 2, 2], [1, 1, 1]
 
 
 def slowfast_configuration(model: VideoResNet, *, is_2d: bool) -> str:
-    """Write the configuration lines for what the keys of `model` do not show; `is_2d` means a C2D."""
+    """Write the configuration of what the keys of `model` do not show; with `is_2d`, that of a C2D."""
     arch = ("c2d" if is_2d else "i3d") + ("_nopool" if isinstance(model.pool2, nn.Identity) else "")
     text = f"MODEL:\n  ARCH: {arch}\n"
     blocks = nonlocal_blocks(model)

@@ -223,7 +223,7 @@ def test_blocks_are_selected_by_path_or_by_module_in_the_networks_order() -> Non
         (("--at", "3,5,a"), "--at: got '3,5,a', expected t,y,x"),
         (
             ("--at", "8,0,0"),
-            "--at: got 8,0,0, which lies outside of the clip; expected a frame from 0 to 7, a row from 0 to 23",
+            "--at: got 8,0,0, which is outside the clip; expected a frame from 0 to 7, a row from 0 to 23",
         ),
         (("--block", "layer9"), "block: got 'layer9', expected one of layer2.1.nonlocal_block"),
         (("--view", "6"), "view: got 6, expected 0 to 5; the run tests 2 clips × 3 crops of a video"),

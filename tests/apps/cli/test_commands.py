@@ -169,7 +169,7 @@ BAD = [
     (("train", "--resume", "run", "optimizer.lr=1"), "a resumed run keeps its recipe and its settings"),
     (
         ("models", "c2d_mini", "--recipes"),
-        "'--recipes': lists every recipe and takes no names of networks; remove them",
+        "'--recipes': lists all recipes, whatever the network; remove the names of networks",
     ),
     (("test", "/no/run"), "/no/run"),
     (("predict", "/no/run", "x.mp4"), "/no/run"),

@@ -57,7 +57,7 @@ def test_the_confusion_matrix_counts_labelled_videos():
 
 
 def test_several_classes_a_video_have_no_confusion_matrix():
-    with pytest.raises(ValueError, match="a confusion matrix needs one class a video"):
+    with pytest.raises(ValueError, match="a confusion matrix needs one class per video"):
         confusion(evaluation([(0, 1)], [[0.5, 0.5, 0.5]]))
 
 

@@ -56,7 +56,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
         ),
         (
             ["run/1.jpg", "run/v1/1.jpg"],
-            r"images both in class folders and deeper \(.*run/v1/1.jpg, …\).*data.format=frames reads every folder",
+            r"images both in class folders and deeper \(.*run/v1/1.jpg, …\).*set data.format=frames",
         ),
     ],
 )

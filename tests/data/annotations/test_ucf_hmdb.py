@@ -112,7 +112,7 @@ def test_hmdb51_parts(hmdb51: Path, tmp_path: Path) -> None:
 def test_hmdb51_mistakes(hmdb51: Path) -> None:
     with pytest.raises(
         AnnotationError,
-        match="expected the folder of the HMDB51 splits with a part of a split, such as .*/train1",
+        match="expected the folder of the HMDB51 splits followed by the part of a split, such as .*/train1",
     ):
         read_videos(hmdb51, format="hmdb51")
     with pytest.raises(AnnotationError, match="holds no files CLASS_test_split3.txt"):

@@ -58,7 +58,7 @@ def test_labels_that_fit_their_loss() -> None:
 @pytest.mark.parametrize(
     ("labels", "loss", "message"),
     [
-        (((0,), ()), "softmax", r"training.loss=softmax needs one class a video, but list.txt \(list of videos\) gives any"),
+        (((0,), ()), "softmax", r"training.loss=softmax needs one class per video, but list.txt"),
         ((0, 1), "sigmoid", r"training.loss=sigmoid needs lists of classes, but list.txt \(list of videos\) gives one"),
         ((None, None), "softmax", "list.txt: a list for training needs a label for every video"),
     ],
