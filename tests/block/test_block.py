@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import pickle
 import socket
 from pathlib import Path
@@ -507,7 +508,8 @@ def ddp_worker(rank: int, port: int, folder: str) -> None:
         parallel(x).square().mean().backward()
         grads[pairwise] = {name: p.grad for name, p in block.named_parameters()}
     torch.save(grads, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    # torch's clean-up with gloo aborts a process now and then (docs/log.md, "Leaving under torchrun"): all is written
+    os._exit(0)
 
 
 def test_two_processes_give_the_gradients_of_the_joined_batch(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Synchronised batch norm: plain batch norm in one process, that of the joined batch in two."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def sync_worker(rank: int, port: int, folder: str) -> None:
     except ValueError as error:
         results["error"] = str(error)
     torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    # torch's clean-up with gloo aborts a process now and then (docs/log.md, "Leaving under torchrun"): all is written
+    os._exit(0)
 
 
 def test_sync_over_two_processes_is_batch_norm_of_the_joined_batch(tmp_path: Path) -> None:
