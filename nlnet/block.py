@@ -82,8 +82,11 @@ class NonLocalBlock(nn.Module):
         formula = OPERATORS[function.operator]
         check_name("algorithm", given["algorithm"], ("auto", *ALGORITHMS[function.operator]))
         convention = CONVENTIONS[given["convention"]]
-        pool_position = given["pool_position"] or convention.pool_position
-        init = given["init"] or convention.init
+        # only None is "not given": an empty name is a wrong one
+        pool_position = (
+            given["pool_position"] if given["pool_position"] is not None else convention.pool_position
+        )
+        init = given["init"] if given["init"] is not None else convention.init
         check_name("pool_position", pool_position, POOL_POSITIONS)
         check_name("init", init, INITS)
         scale, out_bias, norm = given["scale"], given["out_bias"], given["norm"]

@@ -424,6 +424,8 @@ def test_copies_and_pickles(pairwise: str) -> None:
         ({"algorithm": "sorted"}, "algorithm: got 'sorted', expected one of auto, definition"),
         ({"pool_position": "first"}, "pool_position: got 'first', expected one of before, after"),
         ({"init": "xavier"}, "init: got 'xavier', expected one of he, normal"),
+        ({"pool_position": ""}, "pool_position: got '', expected one of before, after"),
+        ({"init": ""}, "init: got '', expected one of he, normal"),
         ({"inner_channels": 0}, "inner_channels: got 0, expected at least 1"),
         ({"groups": 0}, "groups: got 0, expected at least 1"),
         ({"ndim": 4}, "ndim: got 4, expected 1"),
